@@ -1,0 +1,100 @@
+"""A gRPC-first serving mesh for Python models and services.
+
+    import meshserve as serve
+
+    @serve.deployment
+    class Hello:
+        def __call__(self, request):
+            return "hello"
+
+    serve.run(Hello.bind())
+
+Everything public is here or in the modules `config`, `handle`, `exceptions`, `context`, `schema` and `grpc_util`.
+Names are imported when they are first used: a replica that only needs the decorator does not pay for the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshserve.api.application import Application
+    from meshserve.api.deploy import RunTarget
+    from meshserve.api.deployment import Deployment, deployment
+    from meshserve.api.handles import get_app_handle, get_deployment_handle
+    from meshserve.api.ingress_options import HTTPOptions, gRPCOptions
+    from meshserve.api.run import delete, run, run_many, shutdown, shutdown_async, start
+    from meshserve.api.status import status
+    from meshserve.routing.handle import DeploymentHandle
+    from meshserve.user.batching import batch
+    from meshserve.user.context import (
+        ReplicaContext,
+        get_multiplexed_model_id,
+        get_replica_context,
+        get_trace_context,
+    )
+    from meshserve.user.ingress import ingress
+    from meshserve.user.multiplex import multiplexed
+
+_HOMES = {
+    "meshserve.api.application": ("Application",),
+    "meshserve.api.deployment": ("Deployment", "deployment"),
+    "meshserve.api.deploy": ("RunTarget",),
+    "meshserve.api.handles": ("get_app_handle", "get_deployment_handle"),
+    "meshserve.api.ingress_options": ("HTTPOptions", "gRPCOptions"),
+    "meshserve.api.run": ("delete", "run", "run_many", "shutdown", "shutdown_async", "start"),
+    "meshserve.api.status": ("status",),
+    "meshserve.routing.handle": ("DeploymentHandle",),
+    "meshserve.user.batching": ("batch",),
+    "meshserve.user.context": (
+        "ReplicaContext",
+        "get_multiplexed_model_id",
+        "get_replica_context",
+        "get_trace_context",
+    ),
+    "meshserve.user.ingress": ("ingress",),
+    "meshserve.user.multiplex": ("multiplexed",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Application",
+    "Deployment",
+    "DeploymentHandle",
+    "HTTPOptions",
+    "ReplicaContext",
+    "RunTarget",
+    "batch",
+    "delete",
+    "deployment",
+    "gRPCOptions",
+    "get_app_handle",
+    "get_deployment_handle",
+    "get_multiplexed_model_id",
+    "get_replica_context",
+    "get_trace_context",
+    "ingress",
+    "multiplexed",
+    "run",
+    "run_many",
+    "shutdown",
+    "shutdown_async",
+    "start",
+    "status",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported now and kept."""
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'meshserve' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,152 @@
+"""How users say when the number of replicas should change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from meshserve.api.checks import config, integer, mapping, number
+from meshserve.api.imports import import_path
+from meshserve.model.options import AutoscalingOptions
+
+
+class AggregationFunction(StrEnum):
+    """How measurements of the look-back window become one number."""
+
+    MEAN = "mean"
+    MAX = "max"
+    MIN = "min"
+
+
+@dataclass(frozen=True)
+class AutoscalingPolicy:
+    """Who decides how many replicas are wanted.
+
+    Args:
+        policy_function: a function or class, or its import path `module:name`; empty for the default policy, which
+            gives each replica its `target_ongoing_requests`.
+        policy_kwargs: given to it by name.
+    """
+
+    policy_function: str | Callable[..., Any] = ""
+    policy_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy_kwargs", mapping("policy_kwargs", self.policy_kwargs))
+        if not isinstance(self.policy_function, str):
+            object.__setattr__(self, "policy_function", import_path(self.policy_function))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoscalingConfig:
+    """When to change the number of replicas of a deployment.
+
+    Args:
+        min_replicas: never fewer; 0 lets it scale to zero.
+        max_replicas: never more.
+        initial_replicas: how many to begin with; None for `min_replicas`, or for what there is at an update.
+        target_ongoing_requests: calls, waiting and running, that each replica should have.
+        metrics_interval_s: how often load is looked at.
+        look_back_period_s: over how long load is aggregated.
+        upscaling_factor: multiplies what is missing; None for 1.
+        downscaling_factor: multiplies what is too many; None for 1.
+        smoothing_factor: an older name for both.
+        upscale_smoothing_factor: an older name for `upscaling_factor`.
+        downscale_smoothing_factor: an older name for `downscaling_factor`.
+        upscale_delay_s: for so long more must be wanted before more are started.
+        downscale_delay_s: for so long fewer must be wanted before some are stopped.
+        downscale_to_zero_delay_s: the same for the last one; None for `downscale_delay_s`.
+        aggregation_function: over the look-back window.
+        policy: who decides.
+
+    Raises:
+        ValueError: a field is out of its range, or the bounds contradict each other.
+        TypeError: a field is of the wrong type.
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 1
+    initial_replicas: int | None = None
+    target_ongoing_requests: float = 2.0
+    metrics_interval_s: float = 10.0
+    look_back_period_s: float = 30.0
+    upscaling_factor: float | None = None
+    downscaling_factor: float | None = None
+    smoothing_factor: float = 1.0
+    upscale_smoothing_factor: float | None = None
+    downscale_smoothing_factor: float | None = None
+    upscale_delay_s: float = 30.0
+    downscale_delay_s: float = 600.0
+    downscale_to_zero_delay_s: float | None = None
+    aggregation_function: str = AggregationFunction.MEAN
+    policy: AutoscalingPolicy = AutoscalingPolicy()
+
+    def __post_init__(self) -> None:
+        integer("min_replicas", self.min_replicas, 0)
+        integer("max_replicas", self.max_replicas, 1)
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) must be at least min_replicas ({self.min_replicas}).")
+        if self.initial_replicas is not None:
+            integer("initial_replicas", self.initial_replicas, self.min_replicas, self.max_replicas)
+        for name in _POSITIVE:
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), above=0)
+        for name in ("upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), least=0)
+        object.__setattr__(self, "aggregation_function", AggregationFunction(str(self.aggregation_function).lower()))
+        object.__setattr__(self, "policy", config("policy", self.policy, AutoscalingPolicy))
+
+    @staticmethod
+    def default() -> AutoscalingConfig:
+        """What `num_replicas="auto"` stands for: 1 to 100 replicas, 2 ongoing requests each."""
+        return AutoscalingConfig(min_replicas=1, max_replicas=100)
+
+    def to_options(self) -> AutoscalingOptions:
+        """The same for the mesh."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "policy"}
+        plain["aggregation_function"] = str(self.aggregation_function)
+        return AutoscalingOptions(
+            **plain,
+            policy_function=str(self.policy.policy_function),
+            policy_kwargs=self.policy.policy_kwargs,
+        )
+
+    @staticmethod
+    def of_options(options: AutoscalingOptions) -> AutoscalingConfig:
+        """What was said to the mesh."""
+        plain = {one.name: getattr(options, one.name) for one in fields(AutoscalingConfig) if one.name != "policy"}
+        return AutoscalingConfig(
+            **plain, policy=AutoscalingPolicy(options.policy_function, dict(options.policy_kwargs))
+        )
+
+
+_POSITIVE = (
+    "target_ongoing_requests",
+    "metrics_interval_s",
+    "look_back_period_s",
+    "upscaling_factor",
+    "downscaling_factor",
+    "smoothing_factor",
+    "upscale_smoothing_factor",
+    "downscale_smoothing_factor",
+)
+
+
+def automatic(given: AutoscalingConfig | dict[str, Any] | None) -> AutoscalingConfig:
+    """The configuration of `num_replicas="auto"`: its defaults, overlaid with the fields that were given.
+
+    A field of an object counts as given when it differs from the class's default.
+    """
+    if given is None:
+        return AutoscalingConfig.default()
+    if isinstance(given, AutoscalingConfig):
+        plain = AutoscalingConfig()
+        given = {
+            one.name: getattr(given, one.name)
+            for one in fields(given)
+            if getattr(given, one.name) != getattr(plain, one.name)
+        }
+    return config("autoscaling_config", {"max_replicas": 100, **given}, AutoscalingConfig)

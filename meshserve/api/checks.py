@@ -1,0 +1,79 @@
+"""Checks of single values that users give, each with an error that says what is wanted and what was found."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from numbers import Real
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """An int in a range.
+
+    Raises:
+        TypeError: it is not an int.
+        ValueError: it is outside the range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, not {value!r}.")
+    if value < least or (most is not None and value > most):
+        wanted = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {wanted}, not {value}.")
+    return value
+
+
+def number(name: str, value: Any, above: float | None = None, least: float | None = None) -> float:
+    """A finite number above, or not below, a limit; raises as `integer`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, not {value!r}.")
+    if not math.isfinite(value) or (above is not None and value <= above) or (least is not None and value < least):
+        wanted = f"above {above:g}" if above is not None else f"at least {least or 0:g}"
+        raise ValueError(f"{name} must be finite and {wanted}, not {value}.")
+    return float(value)
+
+
+def json_value(name: str, value: Any) -> Any:
+    """A value that JSON can carry.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a value that JSON can carry: {error}.") from error
+    return value
+
+
+def config(name: str, value: Any, kind: type[T]) -> T:
+    """An object of a configuration class, also given as a dict of its fields.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: there is no such field, or a field's value is not valid.
+    """
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a {kind.__name__} or a dict, not {value!r}.")
+    known = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]  # kind is a dataclass
+    unknown = sorted(set(value) - known)
+    if unknown:
+        raise ValueError(f"{name} has no field {unknown[0]!r}. Its fields are: {', '.join(sorted(known))}.")
+    return kind(**value)
+
+
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """A dict with text keys.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} must be a dict with text keys, not {value!r}.")
+    return dict(value)

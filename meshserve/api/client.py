@@ -1,0 +1,173 @@
+"""What a program says to the controller. Lives on the I/O thread; the functions of the API call it from any other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from meshserve.errors import ControllerUnreachableError, MeshServeException
+from meshserve.launch.locator import MeshAddress, locate
+from meshserve.model.control import ApplicationSpec, ProxyOptions
+from meshserve.model.overview import MeshOverview
+from meshserve.rpc.channel import internal_channel
+from meshserve.rpc.io_thread import io_thread
+from meshserve.rpc.token import token_metadata
+from meshserve.v1 import controller_pb2, controller_pb2_grpc
+from meshserve.wire.application import application_to_proto
+from meshserve.wire.control import proxy_options_from_proto, proxy_options_to_proto
+from meshserve.wire.overview import overview_from_proto
+
+T = TypeVar("T")
+
+PATIENCE_S = 30.0
+"""A controller that was killed is back after a few seconds; a program waits so long for it."""
+
+_PAUSE_S = 0.1
+
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAUTHENTICATED)
+"""The controller is gone, is ending, or is another one by now: it has to be looked for again."""
+
+
+class ControllerClient:
+    """Calls the controller, and finds it again when it was restarted; what it calls may be repeated.
+
+    Args:
+        find: finds the controller.
+        patience_s: how long an unreachable controller is looked for.
+    """
+
+    def __init__(self, find: Callable[[], Awaitable[MeshAddress]] = locate, patience_s: float = PATIENCE_S) -> None:
+        self._find = find
+        self._patience_s = patience_s
+        self._mesh: MeshAddress | None = None
+        self._channel: grpc.aio.Channel | None = None
+
+    async def apply(self, specs: Sequence[ApplicationSpec]) -> int:
+        """Sets applications; returns the generation.
+
+        Raises:
+            MeshServeException: the controller refuses them, for example since a route prefix is taken.
+        """
+        request = controller_pb2.ApplyRequest(applications=[application_to_proto(spec) for spec in specs])
+        return int((await self._call("Apply", request)).generation)
+
+    async def delete(self, names: Sequence[str]) -> None:
+        """Begins to delete applications; unknown names are ignored."""
+        await self._call("Delete", controller_pb2.DeleteRequest(names=names))
+
+    async def status(self) -> MeshOverview:
+        """What runs now."""
+        return overview_from_proto(await self._call("Status", controller_pb2.StatusRequest()))
+
+    async def start_proxies(self, options: ProxyOptions) -> tuple[ProxyOptions, bool]:
+        """Starts proxies; returns the options in force, and whether they were in force before."""
+        request = controller_pb2.StartProxiesRequest(options=proxy_options_to_proto(options))
+        answer = await self._call("StartProxies", request)
+        return proxy_options_from_proto(answer.options), bool(answer.already_started)
+
+    async def shut_down(self) -> None:
+        """Deletes everything; returns when all processes but the controller are gone."""
+        await self._call("Shutdown", controller_pb2.ShutdownRequest())
+
+    async def watch(self) -> AsyncGenerator[MeshOverview, None]:
+        """The state of the mesh, now and whenever it changes; goes on with a restarted controller.
+
+        Raises:
+            ControllerUnreachableError: it does not come back.
+        """
+        heard_at = time.monotonic()
+        while True:
+            stub = await self._stub()
+            stream = stub.WatchStatus(controller_pb2.WatchStatusRequest(), metadata=self._metadata())
+            try:
+                async for message in stream:
+                    heard_at = time.monotonic()
+                    yield overview_from_proto(message.status)
+            except grpc.aio.AioRpcError as error:
+                await self._forget(error)
+                await self._pause(heard_at, error)
+            finally:
+                stream.cancel()
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        channel, self._channel, self._mesh = self._channel, None, None
+        if channel is not None:
+            await channel.close()
+
+    async def _call(self, method: str, request: Any) -> Any:
+        began_at = time.monotonic()
+        while True:
+            stub = await self._stub()
+            try:
+                return await getattr(stub, method)(request, metadata=self._metadata())
+            except grpc.aio.AioRpcError as error:
+                await self._forget(error)
+                await self._pause(began_at, error)
+
+    async def _pause(self, heard_at: float, error: grpc.aio.AioRpcError) -> None:
+        """Waits a little before the next attempt, unless there have been enough."""
+        if time.monotonic() > heard_at + self._patience_s:
+            raise ControllerUnreachableError(f"the controller does not answer: {error.details()}") from error
+        await asyncio.sleep(_PAUSE_S)
+
+    async def _stub(self) -> Any:
+        if self._channel is None:
+            self._mesh = await self._find()
+            self._channel = internal_channel(self._mesh.address)
+        return controller_pb2_grpc.ControllerServiceStub(self._channel)
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        assert self._mesh is not None  # a stub was made
+        return token_metadata(self._mesh.token)
+
+    async def _forget(self, error: grpc.aio.AioRpcError) -> None:
+        """The controller is to be found anew; an answer of the controller itself is raised.
+
+        Raises:
+            ValueError: something given to it was not valid.
+            MeshServeException: it refuses for another reason.
+        """
+        await self.close()
+        details = str(error.details())
+        match error.code():
+            case code if code in _AWAY:
+                return
+            case grpc.StatusCode.INVALID_ARGUMENT:
+                raise ValueError(details) from error
+            case _:
+                raise MeshServeException(details) from error
+
+
+_client: ControllerClient | None = None
+
+
+def client() -> ControllerClient:
+    """The client of this process; on the I/O thread."""
+    global _client
+    if _client is None:
+        _client = ControllerClient()
+    return _client
+
+
+async def forget_client() -> None:
+    """Closes the client of this process: its mesh is gone."""
+    global _client
+    if _client is not None:
+        await _client.close()
+        _client = None
+
+
+def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine on the I/O thread and waits for it; an interrupt (Ctrl-C) cancels it."""
+    future = io_thread().submit(coroutine)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise

@@ -1,0 +1,61 @@
+"""Handles by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshserve.api.client import client, wait_for
+from meshserve.api.mesh import connect
+from meshserve.errors import MeshServeException
+from meshserve.routing.handle import DeploymentHandle
+from meshserve.routing.legacy_handle import open_handle
+from meshserve.user.context import current_replica
+
+
+def get_app_handle(name: str) -> DeploymentHandle[Any]:
+    """A handle of an application's ingress deployment.
+
+    Args:
+        name: the application's.
+
+    Raises:
+        MeshServeException: there is no such application, or no mesh runs.
+    """
+    connect()
+    mesh = wait_for(client().status())
+    application = mesh.applications.get(name)
+    if application is None:
+        known = ", ".join(sorted(mesh.applications)) or "none"
+        raise MeshServeException(f"There is no application {name!r}; there are: {known}.")
+    return open_handle(application.ingress, name, sync=current_replica() is None)
+
+
+def get_deployment_handle(
+    deployment_name: str,
+    app_name: str | None = None,
+    _check_exists: bool = True,
+    _record_telemetry: bool = True,
+) -> DeploymentHandle[Any]:
+    """A handle of a deployment.
+
+    Args:
+        deployment_name: its name.
+        app_name: its application; by default the one this code is part of.
+        _check_exists: whether to ask the controller; a handle that is made unasked waits for its deployment.
+        _record_telemetry: accepted for compatibility; nothing is recorded.
+
+    Raises:
+        MeshServeException: no application was given and this code is not part of one, or no mesh runs.
+        KeyError: there is no such deployment.
+    """
+    if app_name is None:
+        replica = current_replica()
+        if replica is None:
+            raise MeshServeException("get_deployment_handle() needs app_name: this is not a replica.")
+        app_name = replica.app_name
+    if _check_exists:
+        connect()
+        application = wait_for(client().status()).applications.get(app_name)
+        if application is None or deployment_name not in {one.name for one in application.deployments}:
+            raise KeyError(f"There is no deployment {deployment_name!r} in application {app_name!r}.")
+    return open_handle(deployment_name, app_name, sync=current_replica() is None)

@@ -1,0 +1,176 @@
+"""How users say where the mesh is reached from outside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from meshserve.api.checks import integer, number
+from meshserve.api.imports import import_path
+from meshserve.rpc.import_path import import_object
+
+_MAX_PORT = 65_535
+
+
+class ProxyLocation(StrEnum):
+    """Which machines of the cluster have a proxy."""
+
+    Disabled = "Disabled"
+    HeadOnly = "HeadOnly"
+    EveryNode = "EveryNode"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HTTPOptions:
+    """The HTTP ingress.
+
+    Args:
+        host: the address to listen on; None for no HTTP.
+        port: the port to listen on; 0 for any free one.
+        root_path: the path under which the mesh is mounted behind another server.
+        request_timeout_s: how long a request may take; None or less than 0 for no limit.
+        keep_alive_timeout_s: how long an idle connection is kept.
+        receive_timeout_s: how long a client may take for a request's head, and may fall silent within its body.
+        max_header_bytes: the longest head of a request.
+        max_body_bytes: the largest body of a request; None for no limit.
+        max_websocket_message_bytes: the largest message of a WebSocket.
+        ssl_keyfile: file of the private key, for HTTPS.
+        ssl_certfile: file of the certificate; goes together with `ssl_keyfile`.
+        ssl_keyfile_password: of the private key.
+        ssl_ca_certs: file of the authorities that client certificates must be signed by.
+
+    Raises:
+        ValueError: a field is out of its range, or the key comes without the certificate.
+        TypeError: a field is of the wrong type.
+    """
+
+    host: str | None = "127.0.0.1"
+    port: int = 8000
+    root_path: str = ""
+    request_timeout_s: float | None = None
+    keep_alive_timeout_s: int = 90
+    receive_timeout_s: float = 60.0
+    max_header_bytes: int = 64 * 1024
+    max_body_bytes: int | None = None
+    max_websocket_message_bytes: int = 16 * 1024 * 1024
+    ssl_keyfile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile_password: str | None = None
+    ssl_ca_certs: str | None = None
+
+    def __post_init__(self) -> None:
+        integer("port", self.port, 0, _MAX_PORT)
+        for name in ("keep_alive_timeout_s", "max_header_bytes", "max_websocket_message_bytes"):
+            integer(name, getattr(self, name), 1)
+        if self.max_body_bytes is not None:
+            integer("max_body_bytes", self.max_body_bytes, 0)
+        number("receive_timeout_s", self.receive_timeout_s, above=0)
+        if self.root_path and not self.root_path.startswith("/"):
+            raise ValueError(f"root_path must start with '/', not {self.root_path!r}.")
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
+            raise ValueError("ssl_keyfile and ssl_certfile must be given together.")
+        if self.request_timeout_s is not None and self.request_timeout_s < 0:
+            object.__setattr__(self, "request_timeout_s", None)
+
+    def to_json(self) -> str:
+        """The fields of the configuration file, as JSON text."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class gRPCOptions:  # noqa: N801 - the peer's name
+    """The gRPC ingress. Where None is gRPC's own default, it is not said otherwise.
+
+    Args:
+        port: the port to listen on; 0 for any free one, None for no gRPC.
+        host: the address to listen on, or `unix:PATH`; None for that of HTTP.
+        grpc_servicer_functions: `add_...Servicer_to_server` of each service to offer, or its import path.
+        request_timeout_s: how long a call may take; None for no limit.
+        enable_reflection: whether clients may ask for the services' descriptions.
+        enable_call_service: whether clients without protos may call applications (`meshserve.v1.CallService`).
+        enable_channelz: whether to serve channelz; needs the package grpcio-channelz.
+        send_tracebacks: whether errors tell clients where user code raised.
+        interceptors: import paths of `grpc.aio.ServerInterceptor`s.
+        ssl_certfile: file of the certificate chain; goes together with `ssl_keyfile` and turns on TLS.
+        ssl_keyfile: file of the private key.
+        ssl_ca_certs: file of the authorities that client certificates must be signed by.
+        compression: of responses: "none", "deflate" or "gzip".
+        max_receive_message_bytes: the largest request; None for 2 GiB.
+        max_send_message_bytes: the largest response; None for 2 GiB.
+        max_concurrent_rpcs: calls at a time, all clients together; None for no limit.
+        max_concurrent_streams: calls at a time of one connection.
+        max_metadata_bytes: of one call.
+        keepalive_time_s: how often idle connections are probed.
+        keepalive_timeout_s: how long an answer to a probe may take.
+        min_ping_interval_s: clients that probe more often are disconnected.
+        max_connection_age_s: connections are closed after that time; None for never.
+        max_connection_age_grace_s: how long calls on such a connection may go on.
+        max_connection_idle_s: connections without calls are closed after that time; None for never.
+
+    Raises:
+        ImportError: a function cannot be imported.
+        ValueError: a field is out of its range, or what was named is not a function.
+    """
+
+    port: int | None = 9000
+    host: str | None = None
+    grpc_servicer_functions: Sequence[str | Callable[..., Any]] = ()
+    request_timeout_s: float | None = None
+    enable_reflection: bool = True
+    enable_call_service: bool = True
+    enable_channelz: bool = False
+    send_tracebacks: bool = False
+    interceptors: Sequence[str] = ()
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_ca_certs: str | None = None
+    compression: str = "none"
+    max_receive_message_bytes: int | None = None
+    max_send_message_bytes: int | None = None
+    max_concurrent_rpcs: int | None = None
+    max_concurrent_streams: int | None = None
+    max_metadata_bytes: int | None = None
+    keepalive_time_s: float | None = None
+    keepalive_timeout_s: float | None = None
+    min_ping_interval_s: float | None = None
+    max_connection_age_s: float | None = None
+    max_connection_age_grace_s: float | None = None
+    max_connection_idle_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and name.endswith(("_s", "_bytes", "_rpcs", "_streams")):
+                number(name, value, above=0)
+        if self.port is not None:
+            integer("port", self.port, 0, _MAX_PORT)
+        if self.compression not in ("none", "deflate", "gzip"):
+            raise ValueError(f"compression must be 'none', 'deflate' or 'gzip', not {self.compression!r}.")
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
+            raise ValueError("ssl_keyfile and ssl_certfile must be given together.")
+        for path in self.interceptors:
+            import_object(path)
+        object.__setattr__(self, "grpc_servicer_functions", servicer_paths(self.grpc_servicer_functions))
+
+    def to_json(self, http_host: str | None) -> str:
+        """The fields of the configuration file that were given, as JSON text.
+
+        Args:
+            http_host: the address that HTTP listens on; None when it does not.
+        """
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        host = {"host": http_host} if self.host is None and http_host is not None else {}
+        return json.dumps({**given, **host, "port": -1 if self.port is None else self.port})
+
+
+def servicer_paths(functions: Sequence[str | Callable[..., Any]]) -> tuple[str, ...]:
+    """The import paths of functions that add gRPC services to a server; raises as `gRPCOptions`."""
+    paths = []
+    for function in functions:
+        path = function if isinstance(function, str) else import_path(function)
+        if not callable(import_object(path)):
+            raise ValueError(f"{path!r} is not a function that adds a gRPC service to a server.")
+        paths.append(path)
+    return tuple(paths)

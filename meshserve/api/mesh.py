@@ -1,0 +1,174 @@
+"""The mesh under a program: found in the Ray cluster, or started there; and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshserve.api.checks import config
+from meshserve.api.client import ControllerClient, client, forget_client, wait_for
+from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
+from meshserve.api.logging_config import LoggingConfig
+from meshserve.errors import ControllerUnreachableError
+from meshserve.launch.launcher import LaunchError, ProcessSpec
+from meshserve.launch.locator import MESH_KEY, locate
+from meshserve.launch.ray_cluster import Cluster, is_connected, join, join_or_start
+from meshserve.launch.ray_host import LOOPBACK
+from meshserve.launch.ray_launcher import RayLauncher
+from meshserve.launch.ray_store import RayStore
+from meshserve.model.control import ProxyOptions
+from meshserve.routing.directory import process_directory, set_process_directory
+from meshserve.rpc.token import new_token
+from meshserve.settings import CONTROLLER_NAME
+
+logger = logging.getLogger("meshserve")
+
+START_TIMEOUT_S = 60.0
+"""For the controller and the proxies to come up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """A mesh that runs.
+
+    Attributes:
+        cluster: where it runs.
+        started: its controller was started by this call.
+        options: of its proxies.
+    """
+
+    cluster: Cluster
+    started: bool
+    options: ProxyOptions
+
+    @property
+    def has_ingress(self) -> bool:
+        """Whether it has proxies."""
+        return self.options.location != ProxyLocation.Disabled
+
+
+def proxy_options(
+    location: str | ProxyLocation | None = None,
+    http: HTTPOptions | Mapping[str, Any] | None = None,
+    grpc: gRPCOptions | Mapping[str, Any] | None = None,
+    logging_config: LoggingConfig | Mapping[str, Any] | None = None,
+) -> ProxyOptions:
+    """Reads what users write about proxies; raises TypeError, ValueError and ImportError as its parts do."""
+    http = config("http_options", {} if http is None else http, HTTPOptions)
+    grpc = config("grpc_options", {} if grpc is None else grpc, gRPCOptions)
+    log = "" if logging_config is None else config("logging_config", logging_config, LoggingConfig).to_text()
+    return ProxyOptions(
+        ProxyLocation(location or ProxyLocation.EveryNode), http.to_json(), grpc.to_json(http.host), log
+    )
+
+
+def ensure_mesh(options: ProxyOptions | None = None, address: str = "") -> Mesh:
+    """Finds the mesh of the cluster this program is in, or of the one it joins or starts; starts one if there is none.
+
+    Args:
+        options: of the proxies, if they are to be started; None for the default ones, or those there are.
+        address: of the Ray cluster; see `join_or_start`.
+
+    Raises:
+        ConnectionError: the cluster does not answer.
+        RuntimeError: the controller does not come up.
+    """
+    cluster = join_or_start(address)
+    return wait_for(_ensure(cluster, options))
+
+
+async def _ensure(cluster: Cluster, wanted: ProxyOptions | None) -> Mesh:
+    started = await _ensure_controller(cluster)
+    options, existed = await client().start_proxies(wanted or proxy_options())
+    if existed and wanted is not None and options != wanted:
+        logger.warning("The mesh runs with other options; these are ignored: %s.", _differences(wanted, options))
+    return Mesh(cluster, started, options)
+
+
+async def _ensure_controller(cluster: Cluster) -> bool:
+    """Starts the controller unless it runs; whether it did."""
+    launcher = RayLauncher()
+    if await launcher.find(CONTROLLER_NAME) is not None:
+        return False
+    await forget_client()
+    head = (await launcher.nodes())[0].node_id
+    # A cluster that ends with this program never gets a second machine.
+    boot = {"token": new_token(), "host": LOOPBACK if cluster.started else ""}
+    spec = ProcessSpec(
+        CONTROLLER_NAME,
+        "meshserve.controller.process:main",
+        boot,
+        actor_options={"num_cpus": 0},
+        node_id=head,
+        restart_for_ever=True,
+    )
+    try:
+        await launcher.start(spec)
+    except LaunchError as error:
+        if await launcher.find(CONTROLLER_NAME) is None:
+            raise RuntimeError(f"The controller could not be started. {error}") from error
+        return False  # another program was faster
+    return True
+
+
+def _differences(wanted: ProxyOptions, found: ProxyOptions) -> str:
+    """The options that differ, by their names, with what is in force."""
+    asked, given = _flat(wanted), _flat(found)
+    return ", ".join(
+        f"{name} {asked[name]!r} (in force: {given.get(name)!r})" for name in asked if asked[name] != given.get(name)
+    )
+
+
+def _flat(options: ProxyOptions) -> dict[str, Any]:
+    parts = {
+        "http_options": options.http_json,
+        "grpc_options": options.grpc_json,
+        "logging_config": options.logging_json,
+    }
+    flat: dict[str, Any] = {"proxy_location": options.location}
+    for part, text in parts.items():
+        flat.update({f"{part}.{name}": value for name, value in json.loads(text or "{}").items()})
+    return flat
+
+
+def connect(address: str = "") -> None:
+    """Makes sure that this program is in a Ray cluster where a mesh runs.
+
+    Raises:
+        ControllerUnreachableError: there is none.
+    """
+    join(address)
+    wait_for(locate())
+
+
+def mesh_runs() -> bool:
+    """Whether a mesh runs in the cluster this program is in."""
+    try:
+        wait_for(locate())
+    except ControllerUnreachableError:
+        return False
+    return True
+
+
+def shut_down() -> None:
+    """Ends the mesh of the cluster this program is in; nothing happens when there is none."""
+    if is_connected():
+        wait_for(_shut_down(client()))
+
+
+async def _shut_down(controller: ControllerClient) -> None:
+    launcher = RayLauncher()
+    try:
+        await controller.shut_down()
+    except ControllerUnreachableError as error:
+        logger.info("Nothing is shut down in order: %s.", error)
+    directory = process_directory()
+    set_process_directory(None)
+    await asyncio.gather(directory.close(), forget_client())
+    # The controller is left after an orderly end; without one, whatever there is.
+    await asyncio.gather(*(launcher.kill(name) for name in await launcher.names()))
+    await RayStore().delete(MESH_KEY)

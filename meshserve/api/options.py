@@ -1,0 +1,164 @@
+"""The options of a deployment as users write them, checked and turned into what the mesh acts on.
+
+Each option has one reader in `_READERS`: from what was written to the value of the same field of `DeploymentOptions`.
+What several options decide together is checked afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from meshserve.api.actor_options import (
+    check_fit,
+    checked_actor_options,
+    checked_bundles,
+    checked_selector,
+    checked_strategy,
+)
+from meshserve.api.autoscaling_config import AutoscalingConfig, automatic
+from meshserve.api.checks import config, integer, json_value, number
+from meshserve.api.logging_config import LoggingConfig
+from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
+from meshserve.model.options import DeploymentOptions
+
+AUTO = "auto"
+"""As `num_replicas`: between 1 and 100, as load requires."""
+
+
+def read_options(before: DeploymentOptions, named: frozenset[str], changes: Mapping[str, Any]) -> DeploymentOptions:
+    """Options with changes that a user wrote.
+
+    Args:
+        before: the options so far.
+        named: the names of all options that the user ever wrote for this deployment, these changes included.
+        changes: option -> what was written.
+
+    Raises:
+        TypeError: an option is of the wrong type.
+        ValueError: an option is out of its range, or two contradict each other.
+    """
+    _refuse_contradictions(changes)
+    values = _with_replicas(dict(changes))
+    read = {name: _READERS[name](value) for name, value in values.items()}
+    options = replace(before, **read)
+    _check_placement(options, named)
+    return options
+
+
+def _refuse_contradictions(changes: Mapping[str, Any]) -> None:
+    count, autoscaling = changes.get("num_replicas"), changes.get("autoscaling_config")
+    if count not in (None, AUTO) and autoscaling is not None:
+        raise ValueError(
+            f"num_replicas={count} fixes the number of replicas and autoscaling_config changes it: "
+            "leave one out, or write num_replicas='auto'."
+        )
+
+
+def _with_replicas(changes: dict[str, Any]) -> dict[str, Any]:
+    """`num_replicas` and `autoscaling_config` decide one thing: the one written last for a deployment counts."""
+    count = changes.get("num_replicas")
+    if count == AUTO:
+        changes["autoscaling_config"] = automatic(changes.get("autoscaling_config"))
+        changes["num_replicas"] = None
+    elif count is not None:
+        changes["autoscaling_config"] = None
+    return changes
+
+
+def _check_placement(options: DeploymentOptions, named: frozenset[str]) -> None:
+    bundles, selector = options.placement_group_bundles, options.placement_group_bundle_label_selector
+    if not bundles:
+        for name in ("placement_group_strategy", "placement_group_bundle_label_selector"):
+            if name in named:
+                raise ValueError(f"{name} needs placement_group_bundles.")
+        return
+    if options.max_replicas_per_node is not None:
+        raise ValueError("max_replicas_per_node cannot be combined with placement_group_bundles.")
+    if len(selector) not in (0, 1, len(bundles)):
+        raise ValueError(
+            f"placement_group_bundle_label_selector must have one entry for all bundles, or one for each of "
+            f"the {len(bundles)}; it has {len(selector)}."
+        )
+    check_fit(options.ray_actor_options or {"num_cpus": 1}, bundles)
+
+
+def _num_replicas(value: Any) -> int:
+    if value is None:
+        return 1
+    if isinstance(value, str):
+        raise ValueError(f"num_replicas must be a number or 'auto', not {value!r}.")
+    return integer("num_replicas", value, 1)
+
+
+def _max_ongoing(value: Any) -> int:
+    if value is None:
+        raise ValueError("max_ongoing_requests must be a number, not None.")
+    return integer("max_ongoing_requests", value, 1)
+
+
+def _max_queued(value: Any) -> int:
+    if value != -1:
+        integer("max_queued_requests", value, 1)
+    return int(value)
+
+
+def _autoscaling(value: Any) -> Any:
+    return None if value is None else config("autoscaling_config", value, AutoscalingConfig).to_options()
+
+
+def _backpressure(value: Any) -> Any:
+    return config("backpressure_config", {} if value is None else value, BackpressureConfig).to_options()
+
+
+def _router(value: Any) -> Any:
+    return config("request_router_config", {} if value is None else value, RequestRouterConfig).to_options()
+
+
+def _logging(value: Any) -> dict[str, Any] | None:
+    return None if value is None else config("logging_config", value, LoggingConfig).to_json()
+
+
+def _per_node(value: Any) -> int | None:
+    return None if value is None else integer("max_replicas_per_node", value, 1, 100)
+
+
+def _rolling(value: Any) -> float:
+    share = number("rolling_update_percentage", value, above=0)
+    if share > 1:
+        raise ValueError(f"rolling_update_percentage is a share, above 0 and at most 1, not {share:g}.")
+    return share
+
+
+def _above_zero(name: str) -> Callable[[Any], float]:
+    return lambda value: number(name, value, above=0)
+
+
+def _not_negative(name: str) -> Callable[[Any], float]:
+    return lambda value: number(name, value, least=0)
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "num_replicas": _num_replicas,
+    "max_ongoing_requests": _max_ongoing,
+    "max_queued_requests": _max_queued,
+    "user_config": lambda value: json_value("user_config", value),
+    "autoscaling_config": _autoscaling,
+    "backpressure_config": _backpressure,
+    "request_router_config": _router,
+    "ray_actor_options": checked_actor_options,
+    "placement_group_bundles": checked_bundles,
+    "placement_group_strategy": checked_strategy,
+    "placement_group_bundle_label_selector": checked_selector,
+    "max_replicas_per_node": _per_node,
+    "graceful_shutdown_wait_loop_s": _not_negative("graceful_shutdown_wait_loop_s"),
+    "graceful_shutdown_timeout_s": _not_negative("graceful_shutdown_timeout_s"),
+    "health_check_period_s": _above_zero("health_check_period_s"),
+    "health_check_timeout_s": _above_zero("health_check_timeout_s"),
+    "max_constructor_retry_count": lambda value: integer("max_constructor_retry_count", value, 1),
+    "rolling_update_percentage": _rolling,
+    "max_surge_percent": lambda value: integer("max_surge_percent", value, 0, 100),
+    "logging_config": _logging,
+}
+"""Option -> from what a user wrote to the value of the field of the same name. Adding an option is adding a line."""

@@ -1,0 +1,66 @@
+"""How a command ends that could not do what it was asked to: what was wrong on standard error, and exit code 1."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import click
+
+import meshserve
+
+_OURS = str(Path(meshserve.__file__).parent)
+_EXAMPLES = str(Path(meshserve.__file__).parent / "examples")
+
+
+@contextmanager
+def reporting(what: str) -> Iterator[None]:
+    """Turns what the mesh raises into an end of the command.
+
+    Args:
+        what: what could not be done, for the message.
+    """
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except Exception as error:
+        raise CommandError(f"{what}: {_text(error)}") from error
+
+
+@contextmanager
+def reporting_user_code(what: str) -> Iterator[None]:
+    """The same around code of the user, whose part of the traceback is shown."""
+    with reporting(what):
+        try:
+            yield
+        except Exception as error:
+            for raised in (error.__cause__, error):
+                own = _users_part(raised.__traceback__) if raised is not None else None
+                if raised is not None and own is not None:
+                    traceback.print_exception(type(raised), raised, own)
+            raise
+
+
+class CommandError(click.ClickException):
+    """Printed as `Error: ...`; the command ends with exit code 1."""
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback from the first frame of user code on; None when there is none."""
+    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_machinery(filename: str) -> bool:
+    inside = filename.startswith(_OURS) and not filename.startswith(_EXAMPLES)
+    return inside or "importlib" in filename or filename.startswith("<frozen")
+
+
+def _text(error: Exception) -> str:
+    named = isinstance(error, ImportError | KeyError | AttributeError | NameError | SyntaxError)
+    return f"{type(error).__name__}: {error}" if named or not str(error) else str(error)

@@ -1,0 +1,22 @@
+"""Classes of configuration."""
+
+from __future__ import annotations
+
+from meshserve.api.autoscaling_config import AggregationFunction, AutoscalingConfig, AutoscalingPolicy
+from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
+from meshserve.api.logging_config import LoggingConfig
+from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
+from meshserve.model.autoscaling import AutoscalingContext
+
+__all__ = [
+    "AggregationFunction",
+    "AutoscalingConfig",
+    "AutoscalingContext",
+    "AutoscalingPolicy",
+    "BackpressureConfig",
+    "HTTPOptions",
+    "LoggingConfig",
+    "ProxyLocation",
+    "RequestRouterConfig",
+    "gRPCOptions",
+]

@@ -1,0 +1,21 @@
+"""What deployment code may ask about itself and about the request it serves."""
+
+from __future__ import annotations
+
+from meshserve.model.control import ReplicaRank
+from meshserve.user.context import (
+    ReplicaContext,
+    get_multiplexed_model_id,
+    get_replica_context,
+    get_request_context,
+    get_trace_context,
+)
+
+__all__ = [
+    "ReplicaContext",
+    "ReplicaRank",
+    "get_multiplexed_model_id",
+    "get_replica_context",
+    "get_request_context",
+    "get_trace_context",
+]

@@ -1,0 +1,1 @@
+"""The controller process: the only writer of desired state."""

@@ -1,0 +1,151 @@
+"""The controller process: one server, one loop, one writer of desired state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import grpc.aio
+
+from meshserve.controller.autoscaler import Autoscaler
+from meshserve.controller.executor import Boot, Executor
+from meshserve.controller.ledger import Ledger
+from meshserve.controller.loads import Loads
+from meshserve.controller.loop import Loop
+from meshserve.controller.publisher import Publisher
+from meshserve.controller.service import ControllerService
+from meshserve.controller.status_board import StatusBoard
+from meshserve.controller.watch import WatchService
+from meshserve.core.plan import Plan
+from meshserve.launch.launcher import Launcher, Store
+from meshserve.launch.locator import MESH_KEY
+from meshserve.launch.ray_launcher import RayLauncher
+from meshserve.launch.ray_store import RayStore
+from meshserve.rpc.io_thread import LoopThread, io_thread
+from meshserve.rpc.server import start_internal_server
+from meshserve.telemetry.control import OverviewMetrics
+from meshserve.telemetry.log_options import Identity
+from meshserve.telemetry.logs import log_path, start_process
+from meshserve.telemetry.loop_lag import watch_loop
+from meshserve.telemetry.registry import PROCESS
+from meshserve.v1 import controller_pb2_grpc, watch_pb2_grpc
+from meshserve.wire.status import ControllerIdentity
+
+logger = logging.getLogger("meshserve.controller")
+
+
+def main(boot: Mapping[str, Any]) -> ControllerProcess:
+    """Starts the controller; it goes on with what an earlier one has stored.
+
+    Args:
+        boot: token, host, and node_id once the process is placed.
+    """
+    io = io_thread()
+    start_process(Identity.of_controller(str(boot.get("node_id", ""))), boot.get("log_dir", ""))
+    watch_loop("io", io.loop)
+    # A controller that no longer plans must not sit there: Ray starts another one, which recovers.
+    process = ControllerProcess(boot, RayLauncher(), RayStore(), io, abandon=lambda: os._exit(1))
+    io.run(process.start())
+    return process
+
+
+class ControllerProcess:
+    """Everything of a controller; see `launch.launcher.Hosted`.
+
+    Args:
+        launcher: starts and ends the mesh's processes.
+        store: where desired state survives.
+        io: the I/O thread.
+        abandon: called when the loop has ended by a fault of this program.
+    """
+
+    def __init__(
+        self,
+        boot: Mapping[str, Any],
+        launcher: Launcher,
+        store: Store,
+        io: LoopThread,
+        abandon: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.address = ""
+        self._abandon = abandon
+        self._boot = boot
+        self._launcher = launcher
+        self._store = store
+        self._io = io
+        self._server: grpc.aio.Server | None = None
+        self._executor: Executor | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._scaling: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Reads the store, opens the server, tells where it is, and begins to plan; on the I/O thread."""
+        ended = asyncio.Event()
+        ledger = Ledger(self._store, lambda desired: loop.desire(desired))
+        await ledger.load()
+        publisher, loads = Publisher(lambda: ledger.desired), Loads()
+        boot = Boot(self._boot["token"], self._boot["host"])
+        executor = self._executor = Executor(
+            self._launcher, ledger, boot, time.monotonic, lambda event: loop.post(event), ended.set
+        )
+
+        def publish(plan: Plan) -> None:
+            publisher.publish(plan)
+            board.show(plan)
+
+        loop = Loop(ledger.desired, ledger.epoch, time.monotonic, _new_tag, publish, executor.perform)
+        board = StatusBoard(loop.plan)
+        identity = ControllerIdentity(
+            os.getpid(), self._boot.get("node_id", ""), epoch=ledger.epoch, log_path=log_path()
+        )
+        service = ControllerService(  # type: ignore[abstract]  # methods left out answer UNIMPLEMENTED
+            ledger, board, lambda: replace(identity, address=self.address), time.monotonic, ended
+        )
+        watch = WatchService(publisher, loads)
+        PROCESS.recorder(OverviewMetrics).overview = service.overview
+        self._server, self.address = await start_internal_server(
+            boot.token,
+            boot.host,
+            [
+                lambda server: controller_pb2_grpc.add_ControllerServiceServicer_to_server(service, server),
+                lambda server: watch_pb2_grpc.add_WatchServiceServicer_to_server(watch, server),
+            ],
+        )
+        found = {"address": self.address, "token": boot.token, "epoch": ledger.epoch}
+        await self._store.put(MESH_KEY, json.dumps(found).encode())
+        self._running = asyncio.get_running_loop().create_task(loop.run())
+        self._running.add_done_callback(self._loop_ended)
+        autoscaler = Autoscaler(ledger, loads, lambda: loop.plan.seen, time.monotonic)
+        self._scaling = asyncio.get_running_loop().create_task(autoscaler.run())
+        self._scaling.add_done_callback(self._loop_ended)
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            logger.critical("A loop of the controller has ended.", exc_info=task.exception())
+            self._abandon()
+
+    async def close(self) -> None:
+        """Ends the controller and leaves the mesh as it is; on the I/O thread."""
+        for task in (self._scaling, self._running):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self._server is not None:
+            await self._server.stop(None)
+        if self._executor is not None:
+            await self._executor.close()
+
+    def stop(self) -> None:
+        """See `launch.launcher.Hosted`."""
+        self._io.run(self.close())
+
+
+def _new_tag() -> str:
+    return secrets.token_hex(4)

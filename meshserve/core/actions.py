@@ -1,0 +1,170 @@
+"""What `plan` can ask for. Data only: the executor performs them, and each ends in an event.
+
+Every action may be repeated after a restart of the controller: starting is by unique names, killing ignores
+what is not there, and the calls to replicas are idempotent (replica_control.proto).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshserve.model.control import DesiredDeployment, ProxyOptions, ReplicaRank
+from meshserve.model.ids import DeploymentId, ReplicaId
+from meshserve.model.options import DeploymentOptions
+
+
+@dataclass(frozen=True, slots=True)
+class ListProcesses:
+    """List what runs. Ends in Listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtNodes:
+    """Look at the cluster. Ends in NodesSeen."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartReplica:
+    """Start a process. Ends in ReplicaLaunched or ReplicaFailed; its death is reported for as long as it lives."""
+
+    replica: ReplicaId
+    want: DesiredDeployment
+
+
+@dataclass(frozen=True, slots=True)
+class InitializeReplica:
+    """Construct user code. Ends in ReplicaReady or ReplicaFailed."""
+
+    replica: ReplicaId
+    address: str
+    want: DesiredDeployment
+    rank: ReplicaRank
+
+
+@dataclass(frozen=True, slots=True)
+class ReconfigureReplica:
+    """Send options and rank. Ends in ReplicaReconfigured or ReplicaReconfigureFailed."""
+
+    replica: ReplicaId
+    address: str
+    options: DeploymentOptions
+    generation: int
+    rank: ReplicaRank | None
+    route_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReplica:
+    """Check health. Ends in ReplicaHealthy or ReplicaUnhealthy within the timeout."""
+
+    replica: ReplicaId
+    address: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeReplica:
+    """Ask a listed replica what it is. Ends in ReplicaDescribed or ReplicaLost; its death is reported."""
+
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReplica:
+    """Let it end its calls. Ends in ReplicaDrained."""
+
+    replica: ReplicaId
+    address: str
+    timeout_s: float
+    wait_loop_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class KillReplica:
+    """Kill its process, also one that is still being started. Ends in ReplicaDied."""
+
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class StartProxy:
+    """Start a proxy on a node. Ends in ProxyLaunched or ProxyFailed; its death is reported."""
+
+    node_id: str
+    options: ProxyOptions
+
+
+@dataclass(frozen=True, slots=True)
+class FindProxy:
+    """Look up a listed proxy. Ends in ProxyLaunched or ProxyFailed; its death is reported."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProxy:
+    """Check a proxy. Ends in ProxyChecked or ProxyUnreachable within the timeout."""
+
+    node_id: str
+    address: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProxy:
+    """Tell a proxy to drain, or to take that back. Its next check tells the rest."""
+
+    node_id: str
+    address: str
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KillProxy:
+    """Kill a proxy. Ends in ProxyDied."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFailure:
+    """Remember across restarts that a version was given up."""
+
+    deployment: DeploymentId
+    version: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """What was to go away of an application is gone: remove it from desired state."""
+
+    app: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClearStore:
+    """The mesh has stopped: remove everything from the store."""
+
+
+Action: TypeAlias = (
+    ListProcesses
+    | LookAtNodes
+    | StartReplica
+    | InitializeReplica
+    | ReconfigureReplica
+    | CheckReplica
+    | DescribeReplica
+    | DrainReplica
+    | KillReplica
+    | StartProxy
+    | FindProxy
+    | CheckProxy
+    | DrainProxy
+    | KillProxy
+    | RecordFailure
+    | Forget
+    | ClearStore
+)

@@ -1,0 +1,88 @@
+"""The status of an application, from those of its deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshserve.core.deployment import Part
+from meshserve.model.control import DesiredApplication
+from meshserve.model.ids import DeploymentId
+from meshserve.model.status import ApplicationState, ApplicationStatus, DeploymentState, Trigger
+
+_A, _D = ApplicationState, DeploymentState
+
+
+def application_status(
+    application: DesiredApplication,
+    parts: Mapping[DeploymentId, Part],
+    before: ApplicationStatus | None,
+    routes_pending: bool,
+) -> ApplicationStatus:
+    """The worst of its deployments decides.
+
+    Args:
+        before: what was reported last; None for a new application.
+        routes_pending: a proxy that serves has not got the newest routes yet. An application that was not
+            running is not called so before they have: its first request would meet a 404.
+    """
+    if application.deleting:
+        return ApplicationStatus(_A.DELETING, _waits(application, parts), application.generation)
+    state = _worst(application, parts)
+    if state is _A.RUNNING and routes_pending and (before is None or before.state is not _A.RUNNING):
+        return ApplicationStatus(_A.DEPLOYING, "The proxies are being told the routes.", application.generation)
+    return ApplicationStatus(state, _message(application, parts, state), application.generation)
+
+
+def _states(application: DesiredApplication, parts: Mapping[DeploymentId, Part]) -> dict[str, ApplicationState]:
+    return {
+        spec.id.name: _of_deployment(parts[spec.id]) if spec.id in parts else _A.DEPLOYING
+        for spec in application.spec.deployments
+    }
+
+
+def _of_deployment(part: Part) -> ApplicationState:
+    status = part.status
+    match status.state:
+        case _D.DEPLOY_FAILED:
+            return _A.DEPLOY_FAILED
+        case _D.UNHEALTHY:
+            return _A.UNHEALTHY
+        case _D.HEALTHY:
+            return _A.RUNNING
+        case _D.UPSCALING | _D.DOWNSCALING if status.trigger is Trigger.AUTOSCALING:
+            return _A.RUNNING
+    return _A.DEPLOYING
+
+
+def _worst(application: DesiredApplication, parts: Mapping[DeploymentId, Part]) -> ApplicationState:
+    states = set(_states(application, parts).values())
+    ranked = (_A.DEPLOY_FAILED, _A.UNHEALTHY, _A.DEPLOYING)
+    return next((state for state in ranked if state in states), _A.RUNNING)
+
+
+def _message(application: DesiredApplication, parts: Mapping[DeploymentId, Part], state: ApplicationState) -> str:
+    match state:
+        case _A.DEPLOY_FAILED:
+            return "These deployments could not be brought up: " + _details(application, parts, state)
+        case _A.UNHEALTHY:
+            return "These deployments are unhealthy: " + _details(application, parts, state)
+        case _A.DEPLOYING:
+            return _waits(application, parts)
+    return ""
+
+
+def _details(application: DesiredApplication, parts: Mapping[DeploymentId, Part], state: ApplicationState) -> str:
+    names = [name for name, of_deployment in _states(application, parts).items() if of_deployment is state]
+    return " ".join(
+        f"{name}: {parts[DeploymentId(application.spec.name, name)].status.message or 'no details are known.'}"
+        for name in names
+    )
+
+
+def _waits(application: DesiredApplication, parts: Mapping[DeploymentId, Part]) -> str:
+    waiting = {spec.id.name: parts[spec.id].status for spec in application.spec.deployments if spec.id in parts}
+    return " ".join(
+        f"{name}: {status.message}"
+        for name, status in waiting.items()
+        if status.state is not _D.HEALTHY and status.message
+    )

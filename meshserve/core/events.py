@@ -1,0 +1,189 @@
+"""What can be heard of the running mesh. Every action under way ends in one of these; `fold` absorbs them.
+
+An event may come late: its subject may have been given up meanwhile. `fold` ignores what no longer applies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Resources, SeenNode
+from meshserve.model.control import ReplicaRank
+from meshserve.model.ids import ReplicaId
+from meshserve.model.options import DeploymentOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """These processes ran when the controller began: replicas, and proxies by node id."""
+
+    replicas: tuple[ReplicaId, ...]
+    proxies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodesSeen:
+    """These machines are there."""
+
+    nodes: tuple[SeenNode, ...]
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLaunched:
+    """Its process listens."""
+
+    replica: ReplicaId
+    process: Process
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReady:
+    """Its user code is constructed and well."""
+
+    replica: ReplicaId
+    introduction: Introduction
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFailed:
+    """It could not be started: no process, or user code raised."""
+
+    replica: ReplicaId
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReconfigured:
+    """It has taken what it was last sent."""
+
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReconfigureFailed:
+    """User code refused what it was last sent."""
+
+    replica: ReplicaId
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaHealthy:
+    """It passed a health check."""
+
+    replica: ReplicaId
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaUnhealthy:
+    """It failed a health check, or did not answer in time."""
+
+    replica: ReplicaId
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaDescribed:
+    """What a recovered replica is.
+
+    Attributes:
+        ready: its user code is constructed.
+        draining: it was told to drain by an earlier controller.
+        code_version: empty when it was never initialized.
+        started_at: when its process was started, on this controller's clock.
+    """
+
+    replica: ReplicaId
+    process: Process
+    ready: bool
+    draining: bool
+    code_version: str
+    options: DeploymentOptions
+    route_prefix: str
+    rank: ReplicaRank | None
+    introduction: Introduction
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLost:
+    """A listed replica could not be found or did not say what it is."""
+
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaDrained:
+    """It has ended its calls, or cannot be asked any more."""
+
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaDied:
+    """Its process is gone."""
+
+    replica: ReplicaId
+
+
+ReplicaEvent: TypeAlias = (
+    ReplicaLaunched
+    | ReplicaReady
+    | ReplicaFailed
+    | ReplicaReconfigured
+    | ReplicaReconfigureFailed
+    | ReplicaHealthy
+    | ReplicaUnhealthy
+    | ReplicaDescribed
+    | ReplicaLost
+    | ReplicaDrained
+    | ReplicaDied
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyLaunched:
+    """A proxy's process listens (started now, or found)."""
+
+    node_id: str
+    process: Process
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyFailed:
+    """A proxy could not be started or found."""
+
+    node_id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyChecked:
+    """A proxy answered."""
+
+    node_id: str
+    report: ProxyReport
+    process: Process
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyUnreachable:
+    """A proxy did not answer in time."""
+
+    node_id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyDied:
+    """A proxy's process is gone."""
+
+    node_id: str
+
+
+ProxyEvent: TypeAlias = ProxyLaunched | ProxyFailed | ProxyChecked | ProxyUnreachable | ProxyDied
+
+Event: TypeAlias = Listed | NodesSeen | ReplicaEvent | ProxyEvent

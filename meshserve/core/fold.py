@@ -1,0 +1,257 @@
+"""Absorbs one event into what is known. Pure: the old `Seen` stays valid, untouched parts are shared.
+
+An event never makes anything happen; it only changes what `plan` will find. So the order of events of different
+subjects does not matter, and an event that comes too late finds its subject in another phase and is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from meshserve.core import events as ev
+from meshserve.core.fold_proxy import fold_proxy
+from meshserve.core.health import STRIKES, failed, next_check_at, passed
+from meshserve.core.seen import (
+    SERVING,
+    STARTING,
+    Build,
+    Cluster,
+    Health,
+    Phase,
+    ProxyPhase,
+    Seen,
+    SeenDeployment,
+    SeenProxy,
+    SeenReplica,
+)
+from meshserve.core.status import StatusEvent, transition
+from meshserve.core.weights import build_version
+from meshserve.model.ids import ReplicaId
+from meshserve.model.options import DeploymentOptions
+
+
+def fold(seen: Seen, event: ev.Event, now: float) -> Seen:
+    """What is known once `event` has been heard at `now`."""
+    match event:
+        case ev.Listed():
+            return _listed(seen, event, now)
+        case ev.NodesSeen():
+            return replace(seen, cluster=_cluster(seen.cluster, event, now))
+        case ev.ProxyLaunched() | ev.ProxyFailed() | ev.ProxyChecked() | ev.ProxyUnreachable() | ev.ProxyDied():
+            proxy = seen.proxies.get(event.node_id)
+            if proxy is None:
+                return seen
+            after = fold_proxy(proxy, event, seen.routes, seen.routes_at, now)
+            return replace(seen, proxies={**seen.proxies, event.node_id: after})
+        case _:
+            return _fold_replica(seen, event, now)
+
+
+def _fold_replica(seen: Seen, event: ev.ReplicaEvent, now: float) -> Seen:
+    deployment = seen.deployments.get(event.replica.deployment)
+    replica = deployment.replicas.get(event.replica.tag) if deployment is not None else None
+    if deployment is None or replica is None:
+        return seen
+    after = _HANDLERS[type(event)](deployment, replica, event, now)
+    if after is deployment:
+        return seen
+    return replace(seen, deployments={**seen.deployments, deployment.id: after})
+
+
+def _listed(seen: Seen, event: ev.Listed, now: float) -> Seen:
+    deployments, proxies = dict(seen.deployments), dict(seen.proxies)
+    for replica in event.replicas:
+        deployment = deployments.get(replica.deployment) or SeenDeployment(replica.deployment, since=now)
+        if replica.tag not in deployment.replicas:
+            found = _found(replica, now)
+            deployments[replica.deployment] = replace(deployment, replicas={**deployment.replicas, replica.tag: found})
+    for node_id in event.proxies:
+        proxies.setdefault(node_id, SeenProxy(node_id, ProxyPhase.LISTED, now))
+    return replace(seen, listed=True, deployments=deployments, proxies=proxies)
+
+
+def _found(replica: ReplicaId, now: float) -> SeenReplica:
+    return SeenReplica(replica, Phase.LISTED, now, now, Build("", DeploymentOptions()))
+
+
+def _cluster(cluster: Cluster, event: ev.NodesSeen, now: float) -> Cluster:
+    nodes = {node.node_id: node for node in event.nodes}
+    # The same machines must stay the same object: everything is planned anew when they change.
+    kept = cluster.nodes if cluster.nodes == nodes else nodes
+    return Cluster(kept, event.resources, looked_at=now, looking=False)
+
+
+# -- replicas --------------------------------------------------------------------------------------------------------
+
+
+def _put(deployment: SeenDeployment, replica: SeenReplica) -> SeenDeployment:
+    return replace(deployment, replicas={**deployment.replicas, replica.id.tag: replica})
+
+
+def _enter(
+    deployment: SeenDeployment, replica: SeenReplica, phase: Phase, now: float, **changes: Any
+) -> SeenDeployment:
+    return _put(deployment, replace(replica, phase=phase, since=now, **changes))
+
+
+def _is_wanted(deployment: SeenDeployment, replica: SeenReplica) -> bool:
+    return deployment.want is not None and replica.build.version == deployment.want.version
+
+
+def _check_at(deployment: SeenDeployment, replica: SeenReplica, health: Health, now: float) -> float:
+    options = deployment.want.spec.options if deployment.want is not None else replica.build.options
+    return next_check_at(health, replica.id.tag, now, options.health_check_period_s)
+
+
+def _launched(
+    deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaLaunched, now: float
+) -> SeenDeployment:
+    if replica.phase is not Phase.LAUNCHING:
+        return deployment
+    return _enter(deployment, replica, Phase.LAUNCHED, now, process=event.process)
+
+
+def _ready(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaReady, now: float) -> SeenDeployment:
+    if replica.phase is not Phase.INITIALIZING:
+        return deployment
+    health = passed(replica.health, _check_at(deployment, replica, replica.health, now))
+    after = _enter(deployment, replica, Phase.READY, now, introduction=event.introduction, health=health)
+    if not _is_wanted(deployment, replica):
+        return after
+    attempts = deployment.attempts
+    # One good replica shows that the version can start; what fails from now on is tried for ever. Not so
+    # in a rolling update, where every attempt costs a replica of the version that still serves.
+    given_up = attempts.given_up if attempts.rolling else ""
+    return replace(after, attempts=replace(attempts, succeeded=True, given_up=given_up))
+
+
+def _failed(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaFailed, now: float) -> SeenDeployment:
+    if replica.phase not in STARTING:
+        return deployment
+    return _count_failure(_enter(deployment, replica, Phase.BROKEN, now), replica, event.message, now)
+
+
+def _count_failure(deployment: SeenDeployment, replica: SeenReplica, message: str, now: float) -> SeenDeployment:
+    if not _is_wanted(deployment, replica):
+        return deployment
+    attempts = deployment.attempts
+    return replace(
+        deployment, attempts=replace(attempts, failures=attempts.failures + 1, failed_at=now, message=message)
+    )
+
+
+def _reconfigured(
+    deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaReconfigured, now: float
+) -> SeenDeployment:
+    if replica.phase is Phase.RECONFIGURING:
+        return _enter(deployment, replica, Phase.READY, now)
+    return _put(deployment, replace(replica, ranking=False)) if replica.ranking else deployment
+
+
+def _reconfigure_failed(
+    deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaReconfigureFailed, now: float
+) -> SeenDeployment:
+    if replica.phase is Phase.RECONFIGURING:
+        return _count_failure(_enter(deployment, replica, Phase.BROKEN, now), replica, event.message, now)
+    if replica.ranking and replica.phase in SERVING:
+        return _unwell(_put(deployment, replace(replica, ranking=False)), replica, event.message, now)
+    return deployment
+
+
+def _healthy(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaHealthy, now: float) -> SeenDeployment:
+    health = passed(replica.health, _check_at(deployment, replica, replica.health, now))
+    return _put(deployment, replace(replica, health=health, report=event.report))
+
+
+def _unhealthy(
+    deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaUnhealthy, now: float
+) -> SeenDeployment:
+    health = failed(replica.health, _check_at(deployment, replica, replica.health, now))
+    replica = replace(replica, health=health)
+    if health.strikes >= STRIKES and replica.phase in SERVING and not replica.retire:
+        return _unwell(deployment, replica, event.message, now)
+    return _put(deployment, replica)
+
+
+def _unwell(deployment: SeenDeployment, replica: SeenReplica, message: str, now: float) -> SeenDeployment:
+    """A serving replica is to be replaced because it is not well; it still gets to end its calls."""
+    after = _put(deployment, replace(replica, retire="unhealthy", ranking=False))
+    return _health_failed(after, replica, f"Replica {replica.id} is unhealthy and is replaced: {message}", now)
+
+
+def _health_failed(deployment: SeenDeployment, replica: SeenReplica, message: str, now: float) -> SeenDeployment:
+    if not _is_wanted(deployment, replica):
+        return deployment
+    deployment = replace(deployment, status=transition(deployment.status, StatusEvent.HEALTH_FAILED, message))
+    if deployment.attempts.rolling:
+        return _count_failure(deployment, replica, message, now)
+    return deployment
+
+
+def _described(
+    deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaDescribed, now: float
+) -> SeenDeployment:
+    if replica.phase is not Phase.DESCRIBING:
+        return deployment
+    if not event.ready:
+        # Nobody waits for its answer any more, and what it was built from is not known for certain.
+        return _enter(deployment, replica, Phase.BROKEN, now)
+    version = build_version(event.code_version, event.options)
+    after = _enter(
+        deployment,
+        replica,
+        Phase.READY,
+        now,
+        process=event.process,
+        started_at=event.started_at,
+        build=Build(version, event.options, event.route_prefix),
+        rank=event.rank,
+        introduction=event.introduction,
+        retire="draining" if event.draining else "",
+        health=passed(replica.health, _check_at(deployment, replica, replica.health, now)),
+    )
+    if deployment.want is None or deployment.want.version != version:
+        return after
+    return replace(after, attempts=replace(after.attempts, succeeded=True))
+
+
+def _lost(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaLost, now: float) -> SeenDeployment:
+    return _enter(deployment, replica, Phase.BROKEN, now) if replica.phase is Phase.DESCRIBING else deployment
+
+
+def _drained(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaDrained, now: float) -> SeenDeployment:
+    return _enter(deployment, replica, Phase.BROKEN, now) if replica.phase is Phase.DRAINING else deployment
+
+
+def _died(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaDied, now: float) -> SeenDeployment:
+    match replica.phase:
+        case Phase.KILLING:
+            rest = {tag: other for tag, other in deployment.replicas.items() if tag != replica.id.tag}
+            return replace(deployment, replicas=rest)
+        case Phase.BROKEN:
+            return deployment
+    # Killed all the same: the launcher may hold more for it than the process, such as a placement group.
+    after = _enter(deployment, replica, Phase.BROKEN, now)
+    message = f"Replica {replica.id} died."
+    if replica.phase in STARTING:
+        return _count_failure(after, replica, f"{message} Its process ended while it was starting.", now)
+    if replica.phase in SERVING or replica.phase is Phase.RECONFIGURING:
+        return _health_failed(after, replica, message, now)
+    return after
+
+
+_HANDLERS: dict[type[Any], Callable[[SeenDeployment, SeenReplica, Any, float], SeenDeployment]] = {
+    ev.ReplicaLaunched: _launched,
+    ev.ReplicaReady: _ready,
+    ev.ReplicaFailed: _failed,
+    ev.ReplicaReconfigured: _reconfigured,
+    ev.ReplicaReconfigureFailed: _reconfigure_failed,
+    ev.ReplicaHealthy: _healthy,
+    ev.ReplicaUnhealthy: _unhealthy,
+    ev.ReplicaDescribed: _described,
+    ev.ReplicaLost: _lost,
+    ev.ReplicaDrained: _drained,
+    ev.ReplicaDied: _died,
+}

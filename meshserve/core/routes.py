@@ -1,0 +1,77 @@
+"""Which application answers a path, and under which label its requests are counted. Called once per HTTP request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from meshserve.model.targets import ApplicationRoute
+
+_PARAMETER = re.compile(r"{([^}:]+)(?::([^}]+))?}")
+
+_CONVERTORS = {"path": ".*", "int": "[0-9]+", "float": r"[0-9]+(?:\.[0-9]+)?", "uuid": "[0-9a-fA-F-]{32,36}"}
+"""What a parameter of a route pattern matches, by its convertor; without one it is a segment."""
+
+
+class RouteMatcher:
+    """Finds the application with the longest route prefix.
+
+    A prefix matches whole segments: `/a` answers for `/a`, `/a/` and `/a/x`, not for `/ab`. `/` answers for the rest.
+
+    Args:
+        routes: the applications; those without a prefix are left out.
+    """
+
+    def __init__(self, routes: Iterable[ApplicationRoute] = ()) -> None:
+        self._routes = {route.route_prefix: route for route in routes if route.route_prefix is not None}
+        self._longest = max((len(prefix) for prefix in self._routes), default=0)
+
+    def match(self, path: str) -> ApplicationRoute | None:
+        """The application for a path, or None.
+
+        Looks only at the path's beginnings that end at a slash, from the longest that any prefix has: the work
+        does not grow with the number of applications, nor with what a hostile client puts behind the prefix.
+        """
+        routes = self._routes
+        longest = self._longest
+        if len(path) > longest:
+            boundary = path[longest] == "/"
+            path = path[:longest] if boundary else path[: path.rfind("/", 0, longest) + 1 or 1]
+        while True:
+            route = routes.get(path)
+            if route is not None:
+                return route
+            cut = path.rfind("/")
+            if cut <= 0:
+                return routes.get("/")
+            path = path[:cut]
+
+
+def label_of(route: ApplicationRoute, path: str) -> str:
+    """The label of a request: prefix and pattern (`/shop/items/{id}`) when its application has one, else the prefix.
+
+    Args:
+        route: what `RouteMatcher.match` found.
+        path: the full path, prefix included.
+    """
+    prefix = route.route_prefix or "/"
+    if not route.route_patterns:
+        return prefix
+    base = "" if prefix == "/" else prefix
+    rest = path[len(base) :] or "/"
+    for pattern in route.route_patterns:
+        if _compiled(pattern).fullmatch(rest):
+            return base + pattern
+    return prefix
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a route pattern; parameters are `{name}` or `{name:convertor}`."""
+    parts, at = [], 0
+    for parameter in _PARAMETER.finditer(pattern):
+        parts.append(re.escape(pattern[at : parameter.start()]))
+        parts.append(_CONVERTORS.get(parameter.group(2) or "", "[^/]+"))
+        at = parameter.end()
+    return re.compile("".join(parts) + re.escape(pattern[at:]))

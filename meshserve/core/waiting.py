@@ -1,0 +1,116 @@
+"""What a deployment is waiting for, in words a user can act on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from meshserve.core.rollout import attempts_allowed
+from meshserve.core.seen import Phase, Resources, SeenDeployment
+from meshserve.model.options import DeploymentOptions
+from meshserve.model.status import DeploymentState
+
+SHORTAGE_S = 2.0
+"""A replica that waits so long for its process gets told which resource is short."""
+
+SLOW_S = 30.0
+"""A replica that takes so long to start is called slow; said anew with fresh figures after each such time."""
+
+_DOING = {
+    Phase.LAUNCHING: "for a process",
+    Phase.LAUNCHED: "for a process",
+    Phase.INITIALIZING: "for the constructor and the first health check",
+    Phase.LISTED: "to be recovered",
+    Phase.DESCRIBING: "to be recovered",
+    Phase.RECONFIGURING: "for new options to be taken",
+    Phase.MIGRATING: "for its successor, since its node goes away",
+    Phase.DRAINING: "for its calls to end",
+    Phase.BROKEN: "for its process to end",
+    Phase.KILLING: "for its process to end",
+}
+
+
+def waiting_text(deployment: SeenDeployment, resources: Resources, now: float) -> str:
+    """What is to happen before the deployment is as wanted; empty when nothing is."""
+    want = deployment.want
+    if want is None or deployment.attempts.given_up:
+        return ""
+    parts = [_failures(deployment)]
+    states = Counter(_DOING[replica.phase] for replica in deployment.replicas.values() if replica.phase in _DOING)
+    if states:
+        ready = sum(replica.phase is Phase.READY for replica in deployment.replicas.values())
+        waits = ", ".join(f"{count} {doing}" for doing, count in states.items())
+        parts.append(f"{ready} of {want.count} replicas are ready; waiting: {waits}.")
+    parts += [_slow_process(deployment, want.spec.options, resources, now), _slow_constructor(deployment, now)]
+    return " ".join(part for part in parts if part)
+
+
+def _failures(deployment: SeenDeployment) -> str:
+    attempts, want = deployment.attempts, deployment.want
+    if not attempts.failures or want is None or deployment.status.state is DeploymentState.HEALTHY:
+        return ""
+    if attempts.succeeded and not attempts.rolling:
+        return f"A replica failed to start and is tried again: {attempts.message}"
+    left = max(attempts_allowed(want.spec.options, want.count) - attempts.failures, 0)
+    return f"A replica failed to start and is tried again, at most {left} more times: {attempts.message}"
+
+
+def _slow_process(deployment: SeenDeployment, options: DeploymentOptions, resources: Resources, now: float) -> str:
+    since = min((one.since for one in deployment.replicas.values() if one.phase is Phase.LAUNCHING), default=now)
+    if since + SHORTAGE_S > now:
+        return ""
+    needs = required_resources(options)
+    short = {name: amount for name, amount in needs.items() if amount > resources.free.get(name, 0.0)}
+    if short:
+        lacks = ", ".join(
+            f"{name} (needs {amount:g}, free {resources.free.get(name, 0.0):g} of {resources.total.get(name, 0.0):g})"
+            for name, amount in short.items()
+        )
+        return f"Each replica needs more than is free in the cluster: {lacks}."
+    if since + SLOW_S > now:
+        return ""
+    return (
+        f"A process has been waited for more than {SLOW_S:g} s although {_listed(needs)} are free: a runtime "
+        "environment may be being installed, or no single node has room."
+    )
+
+
+def _slow_constructor(deployment: SeenDeployment, now: float) -> str:
+    slow = [
+        one for one in deployment.replicas.values() if one.phase is Phase.INITIALIZING and one.since + SLOW_S <= now
+    ]
+    if not slow:
+        return ""
+    return f"{len(slow)} have been in the constructor for more than {SLOW_S:g} s."
+
+
+def required_resources(options: DeploymentOptions) -> dict[str, float]:
+    """Logical resources one replica takes, by their names in the cluster."""
+    needs: Counter[str] = Counter()
+    for bundle in options.placement_group_bundles:
+        needs.update(dict(bundle))
+    if not needs:
+        actor = options.ray_actor_options
+        needs.update({"CPU": 1 if actor.get("num_cpus") is None else actor["num_cpus"]})
+        needs.update({"GPU": actor.get("num_gpus") or 0, "memory": actor.get("memory") or 0})
+        needs.update(actor.get("resources") or {})
+    return {name: float(amount) for name, amount in needs.items() if amount}
+
+
+def _listed(amounts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {amount:g}" for name, amount in amounts.items()) or "resources"
+
+
+def text_changes_at(deployment: SeenDeployment, now: float) -> float:
+    """When the text will say something new although nothing has happened."""
+    times = [float("inf")]
+    for replica in deployment.replicas.values():
+        if replica.phase not in (Phase.LAUNCHING, Phase.INITIALIZING):
+            continue
+        if replica.phase is Phase.LAUNCHING and (shortage_at := replica.since + SHORTAGE_S) > now:
+            times.append(shortage_at)
+            continue
+        periods = max((now - replica.since) // SLOW_S, 0)
+        mark = replica.since + periods * SLOW_S
+        times.append(mark if mark > now else mark + SLOW_S)
+    return min(times)

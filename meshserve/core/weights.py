@@ -1,0 +1,67 @@
+"""What a change of a deployment's options costs: nothing, a call to each replica, or a new process.
+
+Four weights, from light to heavy:
+
+* light: only the number of replicas, or only what routers and the controller itself read; no replica is touched;
+* steering: drain and health times; the controller uses the new ones from now on;
+* in place: each replica is sent the options (`Reconfigure`) and takes no new calls meanwhile;
+* heavy: what a process is made of; replicas are replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from hashlib import blake2b
+
+from meshserve.model.control import DesiredDeployment
+from meshserve.model.options import DeploymentOptions
+
+_HEAVY = (
+    "ray_actor_options",
+    "placement_group_bundles",
+    "placement_group_strategy",
+    "placement_group_bundle_label_selector",
+    "max_replicas_per_node",
+)
+
+_IN_PLACE = (
+    "max_ongoing_requests",
+    "user_config",
+    "graceful_shutdown_wait_loop_s",
+    "backpressure_config",
+    "request_router_config",
+    "logging_config",
+)
+
+
+def build_version(code_version: str, options: DeploymentOptions) -> str:
+    """Names what a process is made of: two replicas with the same one differ at most in what `Reconfigure` changes."""
+    heavy = json.dumps([getattr(options, name) for name in _HEAVY], sort_keys=True)
+    return f"{code_version}-{blake2b(heavy.encode(), digest_size=8).hexdigest()}"
+
+
+def needs_reconfigure(applied: DeploymentOptions, wanted: DeploymentOptions) -> bool:
+    """Whether a replica with `applied` has to be sent `wanted`."""
+    if applied is wanted:
+        return False
+    if any(getattr(applied, name) != getattr(wanted, name) for name in _IN_PLACE):
+        return True
+    before, after = applied.autoscaling_config, wanted.autoscaling_config
+    if before is None or after is None:
+        return False
+    # A replica measures its own load at these intervals; the rest of the autoscaling options is the controller's.
+    return (before.metrics_interval_s, before.look_back_period_s) != (
+        after.metrics_interval_s,
+        after.look_back_period_s,
+    )
+
+
+def changes_only_count(before: DesiredDeployment, after: DesiredDeployment) -> bool:
+    """Whether the number of replicas is all that changed (nothing at all counts as well)."""
+    same = replace(before.spec.options, num_replicas=after.spec.options.num_replicas) == after.spec.options
+    return same and (before.version, before.deleting, before.route_prefix) == (
+        after.version,
+        after.deleting,
+        after.route_prefix,
+    )

@@ -1,0 +1,7 @@
+"""Ready-made ingress deployments."""
+
+from __future__ import annotations
+
+from meshserve.api.dag_driver import DAGDriver
+
+__all__ = ["DAGDriver"]

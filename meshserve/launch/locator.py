@@ -1,0 +1,37 @@
+"""Where the controller is. Every process of the mesh asks here, at first and again when it has lost the controller."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import ray
+
+from meshserve.errors import ControllerUnreachableError
+from meshserve.launch.ray_store import RayStore
+
+MESH_KEY = "mesh"
+"""Under this key the controller stores where it listens, whenever it has started."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshAddress:
+    """Where a mesh's controller listens, and the token it asks for."""
+
+    address: str
+    token: str
+
+
+async def locate() -> MeshAddress:
+    """Finds the mesh of the Ray cluster that this process is part of.
+
+    Raises:
+        ControllerUnreachableError: this process is not connected to Ray, or no mesh runs in its cluster.
+    """
+    if not ray.is_initialized():
+        raise ControllerUnreachableError("this process is not connected to Ray: call meshserve.start() or run()")
+    value = await RayStore().get(MESH_KEY)
+    if value is None:
+        raise ControllerUnreachableError("no mesh runs in this Ray cluster: start one with meshserve.start() or run()")
+    mesh = json.loads(value)
+    return MeshAddress(mesh["address"], mesh["token"])

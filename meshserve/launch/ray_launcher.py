@@ -1,0 +1,143 @@
+"""Starts the mesh's processes as detached, named Ray actors, and tells when they die.
+
+Ray's own calls block; here they run on threads, so that the loop that asks (the I/O thread's) goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from functools import lru_cache
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_placement_group,
+    placement_group,
+    remove_placement_group,
+)
+
+from meshserve.launch.launcher import LaunchError, Node, ProcessSpec, Started
+from meshserve.launch.placement import actor_options
+from meshserve.launch.ray_host import RayHost
+from meshserve.launch.ray_nodes import live_nodes
+from meshserve.settings import NAMESPACE
+
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+"""Ray colours its messages."""
+
+
+class RayLauncher:
+    """The `Launcher` on Ray. Ray must be initialised in this process."""
+
+    def __init__(self) -> None:
+        self._actors: dict[str, Any] = {}
+
+    async def start(self, spec: ProcessSpec) -> Started:
+        """See `Launcher.start`. Waits for resources for as long as it takes; `kill` ends the wait."""
+        try:
+            actor = self._actors[spec.name] = await asyncio.to_thread(_create, spec)
+            return await _info(actor)
+        except (RayError, ValueError) as error:
+            self._actors.pop(spec.name, None)
+            await asyncio.to_thread(_remove_group, spec.name)
+            raise LaunchError(_reason(spec, error)) from error
+
+    async def wait_for_death(self, name: str) -> None:
+        """See `Launcher.wait_for_death`; also returns when there is no such process."""
+        actor = await self._actor(name)
+        if actor is None:
+            return
+        try:
+            await actor.await_death.remote()
+        except RayError:  # the actor is dead: this is what was waited for
+            if self._actors.get(name) is actor:
+                del self._actors[name]
+
+    async def kill(self, name: str) -> None:
+        """See `Launcher.kill`."""
+        actor = await self._actor(name)
+        self._actors.pop(name, None)
+        if actor is not None:
+            await asyncio.to_thread(ray.kill, actor, no_restart=True)
+        await asyncio.to_thread(_remove_group, name)
+
+    async def find(self, name: str) -> Started | None:
+        """See `Launcher.find`. Waits for one that is still being started."""
+        actor = await self._actor(name)
+        if actor is None:
+            return None
+        try:
+            return await _info(actor)
+        except RayError:  # it died between the listing and the question
+            return None
+
+    async def names(self) -> tuple[str, ...]:
+        """See `Launcher.names`. Includes processes that are still being started."""
+        listed = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+        return tuple(entry["name"] for entry in listed if entry["namespace"] == NAMESPACE)
+
+    async def nodes(self) -> tuple[Node, ...]:
+        """See `Launcher.nodes`."""
+        return await asyncio.to_thread(live_nodes)
+
+    async def _actor(self, name: str) -> Any:
+        """The handle of the actor of that name, or None."""
+        if name not in self._actors:
+            try:
+                self._actors[name] = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
+            except ValueError:  # Ray's way to say that there is none
+                return None
+        return self._actors[name]
+
+
+async def _info(actor: Any) -> Started:
+    started: Started = await actor.info.remote()
+    return started
+
+
+def _create(spec: ProcessSpec) -> Any:
+    group = _create_group(spec)
+    boot = dict(spec.boot)
+    return _host_class(_title(spec.name)).options(**actor_options(spec, group)).remote(spec.name, spec.entry, boot)
+
+
+def _create_group(spec: ProcessSpec) -> PlacementGroup | None:
+    if not spec.placement_group_bundles:
+        return None
+    selector = [dict(labels) for labels in spec.placement_group_bundle_label_selector]
+    return placement_group(
+        [dict(bundle) for bundle in spec.placement_group_bundles],
+        strategy=spec.placement_group_strategy,
+        name=spec.name,
+        lifetime="detached",
+        bundle_label_selector=selector or None,
+    )
+
+
+def _remove_group(name: str) -> None:
+    try:
+        group = get_placement_group(name)
+    except ValueError:  # it has none
+        return
+    remove_placement_group(group)
+
+
+@lru_cache(maxsize=1024)
+def _host_class(title: str) -> Any:
+    """The actor class under a name of its own: Ray titles the operating system's process with it."""
+    return ray.remote(type(title, (RayHost,), {}))
+
+
+def _title(name: str) -> str:
+    """`MESHSERVE_REPLICA::app#deployment#tag` -> `MeshReplica:app:deployment`, which all its replicas share."""
+    role, _, rest = name.removeprefix("MESHSERVE_").partition("::")
+    parts = rest.split("#")[:2] if rest else []
+    return ":".join([f"Mesh{role.partition('-')[0].capitalize()}", *parts])
+
+
+def _reason(spec: ProcessSpec, error: Exception) -> str:
+    text = _COLOUR.sub("", str(error)).strip()
+    return f"process {spec.name!r} could not be started: {text}"

@@ -1,0 +1,87 @@
+"""What an autoscaling policy is told of a deployment, and the shape of its answer.
+
+These names are what users of this programming model write policies against; `core.autoscale` fills them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from meshserve.model.ids import DeploymentId, ReplicaId
+from meshserve.model.options import AutoscalingOptions
+
+
+class TimeStampedValue(NamedTuple):
+    """A measurement: `value` held from `timestamp` (seconds) until the next one."""
+
+    timestamp: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class AutoscalingContext:
+    """One deployment at one instant. Times are seconds on the controller's clock, the same for every field.
+
+    Attributes:
+        deployment_id: whom this is about.
+        current_num_replicas: replicas that run.
+        target_num_replicas: replicas that are wanted now.
+        running_replicas: those that run.
+        total_num_requests: calls waiting in routers and calls at replicas, over the look-back window.
+        total_queued_requests: the part of them that waits in routers.
+        aggregated_metrics: name -> replica -> value over the window, of what `record_autoscaling_stats` returned.
+        raw_metrics: name -> replica -> measurements, oldest first.
+        capacity_adjusted_min_replicas: the lower bound in force, target capacity included.
+        capacity_adjusted_max_replicas: the upper bound in force, target capacity included.
+        policy_state: what the policy returned as its state the last time; empty at first.
+        last_scale_up_time: when the target was last raised, or None.
+        last_scale_down_time: when the target was last lowered, or None.
+        current_time: now.
+        config: the deployment's autoscaling options.
+    """
+
+    deployment_id: DeploymentId
+    current_num_replicas: int
+    target_num_replicas: int
+    config: AutoscalingOptions = field(default_factory=AutoscalingOptions)
+    running_replicas: tuple[ReplicaId, ...] = ()
+    total_num_requests: float = 0.0
+    total_queued_requests: float = 0.0
+    aggregated_metrics: Mapping[str, Mapping[ReplicaId, float]] = field(default_factory=dict)
+    raw_metrics: Mapping[str, Mapping[ReplicaId, Sequence[TimeStampedValue]]] = field(default_factory=dict)
+    capacity_adjusted_min_replicas: int = 1
+    capacity_adjusted_max_replicas: int = 1
+    policy_state: Mapping[str, Any] = field(default_factory=dict)
+    last_scale_up_time: float | None = None
+    last_scale_down_time: float | None = None
+    current_time: float = 0.0
+
+    @property
+    def deployment_name(self) -> str:
+        """The deployment's name."""
+        return self.deployment_id.name
+
+    @property
+    def app_name(self) -> str:
+        """The application's name."""
+        return self.deployment_id.app
+
+    @property
+    def total_running_requests(self) -> float:
+        """Calls at replicas, over the window."""
+        return max(0.0, self.total_num_requests - self.total_queued_requests)
+
+
+PolicyState: TypeAlias = Mapping[str, Any]
+"""What a policy remembers between its calls; lost when the controller restarts or the deployment is set anew."""
+
+Policy: TypeAlias = Callable[[AutoscalingContext], tuple[float, PolicyState | None]]
+"""The number of replicas wanted for a deployment (a fraction is rounded up), and the policy's new state."""
+
+ApplicationPolicy: TypeAlias = Callable[
+    [Mapping[DeploymentId, AutoscalingContext]],
+    tuple[Mapping[DeploymentId, float], Mapping[DeploymentId, PolicyState] | None],
+]
+"""The same for all deployments of an application at once; a deployment it leaves out stays as it is."""

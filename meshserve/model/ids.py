@@ -1,0 +1,50 @@
+"""Names of applications, deployments and replicas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DELIMITER = "#"
+"""Separates the parts of a written id; not allowed in names."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DeploymentId:
+    """A deployment of an application."""
+
+    app: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.app}{DELIMITER}{self.name}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ReplicaId:
+    """One replica of a deployment; `tag` is unique for the life of the mesh."""
+
+    deployment: DeploymentId
+    tag: str
+
+    @property
+    def unique_id(self) -> str:
+        """The tag, by the name users of this programming model know."""
+        return self.tag
+
+    @property
+    def deployment_id(self) -> DeploymentId:
+        """The deployment, by the name users of this programming model know."""
+        return self.deployment
+
+    def to_full_id_str(self) -> str:
+        """As `str`."""
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.deployment}{DELIMITER}{self.tag}"
+
+    @staticmethod
+    def parse(text: str) -> ReplicaId:
+        """Reads `app#deployment#tag`; raises ValueError for anything else."""
+        app, name, tag = text.split(DELIMITER)
+        return ReplicaId(DeploymentId(app, name), tag)

@@ -1,0 +1,98 @@
+"""What a deployment's author decides about how it runs.
+
+Field names, meanings and defaults are those of the configuration file. Values here are already valid: `api`
+and `schema` check what users write, everything inward trusts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Json: TypeAlias = Any
+"""A value that JSON can carry; typed loosely because users own its shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoscalingOptions:
+    """When to change the number of replicas; see `core.autoscale`."""
+
+    min_replicas: int = 1
+    max_replicas: int = 1
+    initial_replicas: int | None = None
+    target_ongoing_requests: float = 2.0
+    metrics_interval_s: float = 10.0
+    look_back_period_s: float = 30.0
+    upscaling_factor: float | None = None
+    downscaling_factor: float | None = None
+    smoothing_factor: float = 1.0
+    upscale_smoothing_factor: float | None = None
+    downscale_smoothing_factor: float | None = None
+    upscale_delay_s: float = 30.0
+    downscale_delay_s: float = 600.0
+    downscale_to_zero_delay_s: float | None = None
+    aggregation_function: str = "mean"
+    policy_function: str = ""
+    policy_kwargs: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BackpressureOptions:
+    """How an ingress answers when a queue is full."""
+
+    status_code: int = 503
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouterOptions:
+    """Which policy picks replicas.
+
+    Attributes:
+        request_router_class: a policy's name or an import path of a user's router; empty for the default.
+        request_router_pickle: the user's class by cloudpickle as base64 text, when it has no import path.
+    """
+
+    request_router_class: str = ""
+    request_router_pickle: str = ""
+    request_router_kwargs: Mapping[str, Json] = field(default_factory=dict)
+    request_routing_stats_period_s: float = 10.0
+    request_routing_stats_timeout_s: float = 30.0
+    initial_backoff_s: float = 0.025
+    backoff_multiplier: float = 2.0
+    max_backoff_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentOptions:
+    """All options of a deployment. Durations are seconds.
+
+    Attributes:
+        num_replicas: the fixed count; ignored while `autoscaling_config` is set.
+        max_ongoing_requests: calls a replica accepts at a time.
+        max_queued_requests: calls that may wait in one router; -1 for no limit.
+        user_config: handed to the user's `reconfigure`; None for none.
+        ray_actor_options: resources and runtime environment, in Ray's terms.
+    """
+
+    num_replicas: int = 1
+    max_ongoing_requests: int = 5
+    max_queued_requests: int = -1
+    user_config: Json = None
+    autoscaling_config: AutoscalingOptions | None = None
+    backpressure_config: BackpressureOptions = field(default_factory=BackpressureOptions)
+    request_router_config: RouterOptions = field(default_factory=RouterOptions)
+    ray_actor_options: Mapping[str, Json] = field(default_factory=dict)
+    placement_group_bundles: tuple[Mapping[str, float], ...] = ()
+    placement_group_strategy: str = "PACK"
+    placement_group_bundle_label_selector: tuple[Mapping[str, str], ...] = ()
+    max_replicas_per_node: int | None = None
+    graceful_shutdown_wait_loop_s: float = 2.0
+    graceful_shutdown_timeout_s: float = 20.0
+    health_check_period_s: float = 10.0
+    health_check_timeout_s: float = 30.0
+    max_constructor_retry_count: int = 20
+    rolling_update_percentage: float = 0.2
+    max_surge_percent: int = 0
+    logging_config: Mapping[str, Json] | None = None

@@ -1,0 +1,1 @@
+"""The proxy process: HTTP and gRPC ingress."""

@@ -1,0 +1,66 @@
+"""How the controller steers this proxy; see proxy_control.proto."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+from meshserve.proxy.applications import Applications
+from meshserve.proxy.in_flight import InFlight
+from meshserve.telemetry.logs import log_path
+from meshserve.v1 import proxy_control_pb2 as pb
+from meshserve.v1 import proxy_control_pb2_grpc
+
+
+class Ingresses(Protocol):
+    """What of a proxy the controller asks about.
+
+    Attributes:
+        failure: why it does not serve; empty when it does.
+        http_address: where HTTP is served; empty when it is not.
+        grpc_address: where gRPC is served; empty when it is not.
+    """
+
+    failure: str
+    http_address: str
+    grpc_address: str
+
+
+class ProxyControl(proxy_control_pb2_grpc.ProxyControlServiceServicer):
+    """Steering of one proxy, on the I/O thread.
+
+    Args:
+        applications: of this proxy.
+        in_flight: the requests in hand.
+        ingresses: see `Ingresses`.
+    """
+
+    def __init__(self, applications: Applications, in_flight: InFlight, ingresses: Ingresses) -> None:
+        self._applications = applications
+        self._in_flight = in_flight
+        self._ingresses = ingresses
+
+    async def Check(self, request: pb.CheckRequest, context: Any) -> pb.CheckResponse:  # noqa: N802 - the RPC's name
+        """See proxy_control.proto."""
+        table = self._applications.table
+        epoch, version = table.version if table is not None else (0, 0)
+        return pb.CheckResponse(
+            failure=self._ingresses.failure,
+            http_address=self._ingresses.http_address,
+            grpc_address=self._ingresses.grpc_address,
+            ongoing=self._in_flight.count,
+            draining=self._applications.draining,
+            routes_version=version,
+            routes_epoch=epoch,
+            pid=os.getpid(),
+            log_path=log_path(),
+        )
+
+    async def DrainProxy(  # noqa: N802 - the RPC's name
+        self, request: pb.DrainProxyRequest, context: Any
+    ) -> pb.DrainProxyResponse:
+        """See proxy_control.proto. New requests are served while the proxy drains: load balancers need a moment."""
+        self._applications.drain(request.draining)
+        if request.draining and request.timeout_s > 0:
+            await self._in_flight.wait_idle(request.timeout_s)
+        return pb.DrainProxyResponse(ongoing=self._in_flight.count)

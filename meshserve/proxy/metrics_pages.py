@@ -1,0 +1,37 @@
+"""What this proxy answers to Prometheus: `/metrics` for its node, `/-/metrics/targets` for the mesh."""
+
+from __future__ import annotations
+
+import json
+
+from meshserve.proxy.discovery import Discovery
+from meshserve.proxy.http_answers import Answer
+from meshserve.proxy.metrics import NodeMetrics
+from meshserve.telemetry.exposition import CONTENT_TYPE, process_text
+
+
+class MetricsPages:
+    """See the module.
+
+    Args:
+        node: the metrics of the node; None for those of this process alone.
+        discovery: knows the proxies; None for none.
+        scheme: under which proxies serve, "http" or "https".
+    """
+
+    def __init__(
+        self, node: NodeMetrics | None = None, discovery: Discovery | None = None, scheme: str = "http"
+    ) -> None:
+        self._node = node
+        self._discovery = discovery
+        self._scheme = scheme
+
+    async def metrics(self) -> Answer:
+        """All metrics of this node, as Prometheus text."""
+        text = await self._node.text() if self._node is not None else process_text()
+        return Answer(200, text, CONTENT_TYPE.encode())
+
+    async def targets(self) -> Answer:
+        """Every proxy, for Prometheus's HTTP service discovery."""
+        targets = await self._discovery.targets(self._scheme) if self._discovery is not None else []
+        return Answer(200, json.dumps(targets).encode(), b"application/json")

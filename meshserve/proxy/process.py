@@ -1,0 +1,141 @@
+"""The proxy process: the HTTP and the gRPC ingress of a node, and a server by which the controller steers them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import grpc.aio
+
+from meshserve.launch.locator import locate
+from meshserve.proxy.applications import Applications
+from meshserve.proxy.control import ProxyControl
+from meshserve.proxy.discovery import Discovery
+from meshserve.proxy.grpc_ingress import GrpcIngress
+from meshserve.proxy.http_app import HttpApp
+from meshserve.proxy.http_server import HttpServer
+from meshserve.proxy.in_flight import InFlight
+from meshserve.proxy.metrics import NodeMetrics
+from meshserve.proxy.metrics_pages import MetricsPages
+from meshserve.proxy.options import HttpOptions
+from meshserve.routing.directory import Directory, set_process_directory
+from meshserve.rpc.io_thread import LoopThread, io_thread
+from meshserve.rpc.server import start_internal_server
+from meshserve.settings import Settings
+from meshserve.telemetry.log_options import Identity
+from meshserve.telemetry.logs import start_process
+from meshserve.telemetry.loop_lag import watch_loop
+from meshserve.telemetry.tracing import start_tracing
+from meshserve.telemetry.tracing_options import TracingOptions
+from meshserve.v1 import proxy_control_pb2, proxy_control_pb2_grpc
+
+
+def main(boot: Mapping[str, Any]) -> ProxyProcess:
+    """Starts the proxy; a port that cannot be bound does not end it, but is told to the controller.
+
+    Args:
+        boot: token, host, options (a serialized ProxyOptions); `node_id`, `node_ip` and `log_dir` of the node, and
+            `is_head`: whether it is the head node.
+    """
+    io = io_thread()
+    _tell_who(boot)
+    watch_loop("io", io.loop)
+    directory = Directory(locate, "proxy", str(boot["node_id"]), io, Random())
+    set_process_directory(directory)
+    return io.run(start(boot, io, directory))
+
+
+def _tell_who(boot: Mapping[str, Any]) -> None:
+    """Says to metrics, logs and traces who this is."""
+    options = proxy_control_pb2.ProxyOptions.FromString(boot["options"])
+    who = Identity.of_proxy(str(boot["node_id"]), boot.get("node_ip", ""))
+    log_dir = boot.get("log_dir", "")
+    start_process(who, log_dir, json.loads(options.logging_json or "null"))
+    default = TracingOptions.from_settings(Settings.from_environment())
+    start_tracing(TracingOptions.from_json(boot.get("tracing_json", ""), default), who, log_dir)
+
+
+async def start(boot: Mapping[str, Any], io: LoopThread, directory: Directory) -> ProxyProcess:
+    """Starts the proxy with a directory; to be awaited on the I/O thread."""
+    process = ProxyProcess(boot, io, directory)
+    process.server, process.address = await start_internal_server(
+        boot["token"],
+        boot["host"],
+        [lambda server: proxy_control_pb2_grpc.add_ProxyControlServiceServicer_to_server(process.control, server)],
+    )
+    options = proxy_control_pb2.ProxyOptions.FromString(boot["options"])
+    await process.serve_http(HttpOptions.from_json(options.http_json))
+    await process.serve_grpc(options.grpc_json)
+    return process
+
+
+class ProxyProcess:
+    """Everything of one proxy; see `launch.launcher.Hosted`. Made on the I/O thread.
+
+    Attributes:
+        address: of the internal server.
+        failure: why an ingress does not serve; empty when both do.
+        http_address: where HTTP is served; empty when it is not.
+        grpc_address: where gRPC is served; empty when it is not.
+    """
+
+    def __init__(self, boot: Mapping[str, Any], io: LoopThread, directory: Directory) -> None:
+        self.address = ""
+        self.failure = ""
+        self.http_address = ""
+        self.grpc_address = ""
+        self.server: grpc.aio.Server | None = None
+        self._io = io
+        self._directory = directory
+        self._in_flight = InFlight()
+        has_replicas = None if boot.get("is_head", True) else lambda id_: bool(directory.router(id_).replicas)
+        self._discovery = Discovery(locate, str(boot["node_id"]))
+        self._metrics = NodeMetrics(self._discovery, boot["token"])
+        self._applications = Applications(directory, str(boot["node_id"]), has_replicas)
+        self.control = ProxyControl(self._applications, self._in_flight, self)
+        self._http: HttpServer | None = None
+        self._grpc: GrpcIngress | None = None
+
+    async def serve_http(self, options: HttpOptions) -> None:
+        """Starts the HTTP ingress, unless the options say that there is none."""
+        if options.host is None:
+            return
+        pages = MetricsPages(self._metrics, self._discovery, "https" if options.ssl_certfile else "http")
+        http = HttpServer(HttpApp(self._applications, options, self._in_flight, pages), options)
+        try:
+            self.http_address = await http.start()
+        except (OSError, ValueError) as error:
+            self._fail(error)
+        else:
+            self._http = http
+
+    async def serve_grpc(self, grpc_json: str) -> None:
+        """Starts the gRPC ingress."""
+        try:
+            ingress = GrpcIngress(self._applications, grpc_json, self._in_flight)
+            self.grpc_address = await ingress.start()
+        except Exception as error:  # noqa: BLE001 - it imports modules that users name; the controller shows what they raise
+            self._fail(error)
+        else:
+            self._grpc = ingress
+
+    def _fail(self, error: Exception) -> None:
+        text = (error.strerror if isinstance(error, OSError) else None) or f"{error}"
+        self.failure = f"{self.failure}\n{text}".strip()
+
+    def stop(self) -> None:
+        """Ends everything at once."""
+        self._io.run(self.close(), timeout_s=5)
+
+    async def close(self) -> None:
+        """Ends everything at once; to be awaited on the I/O thread."""
+        if self._http is not None:
+            await self._http.stop()
+        if self._grpc is not None:
+            await self._grpc.stop()
+        if self.server is not None:
+            await self.server.stop(0)
+        await self._metrics.close()
+        await self._directory.close()

@@ -1,0 +1,99 @@
+"""HTTP calls on user code: an ASGI application as it is, a plain callable with a Starlette request.
+
+A failure is not answered here. What user code raises ends the call, and the ingress knows which answer fits: 500 with
+nothing of it told, 503 or 429 for a child call that found no room. The traceback is in this replica's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from meshserve.errors import BackPressureError, DeploymentUnavailableError
+from meshserve.model.call import Payload
+from meshserve.replica.adapter import Invocation
+from meshserve.replica.http_exchange import HttpExchange
+from meshserve.replica.http_result import response_of
+from meshserve.replica.http_websocket import WebSocketExchange
+from meshserve.replica.user_code import UserCode
+from meshserve.user.ingress import AsgiIngress
+from meshserve.wire.http import Scope, scope_of
+
+log = logging.getLogger(__name__)
+
+
+class HttpAdapter:
+    """See `replica.adapter.Adapter`.
+
+    Args:
+        user: the user's code.
+    """
+
+    def __init__(self, user: UserCode) -> None:
+        self._user = user
+        self._asgi: AsgiIngress | None = user.callable if isinstance(user.callable, AsgiIngress) else None
+        self._is_sync = user.is_sync("__call__")
+        self._call: Callable[..., Any] | None = None
+        self._takes_request = True
+
+    async def run(self, invocation: Invocation) -> Payload | None:
+        """See `replica.adapter.Adapter`."""
+        arguments = invocation.call.payload
+        scope = scope_of(arguments)
+        try:
+            if scope["type"] == "websocket":
+                await self._serve_websocket(invocation, scope)
+            else:
+                await self._serve_http(invocation, scope, bytes(arguments.buffers[0]) if arguments.buffers else b"")
+        except (asyncio.CancelledError, BackPressureError, DeploymentUnavailableError):
+            raise
+        except Exception:
+            context = invocation.call.context
+            log.exception("Request %s to %s failed.", context.request_id, invocation.call.deployment)
+            raise
+        return None
+
+    async def _serve_http(self, invocation: Invocation, scope: Scope, body: bytes) -> None:
+        exchange = HttpExchange(invocation, body)
+        try:
+            if self._asgi is None:
+                await self._serve_plain(exchange, scope)
+                return
+            scope["state"] = dict(self._asgi.lifespan_state)
+            await self._asgi(scope, exchange.receive, exchange.send)
+            if not exchange.over:
+                raise RuntimeError("The ASGI application returned without completing its response.")
+        finally:
+            exchange.close()
+
+    async def _serve_plain(self, exchange: HttpExchange, scope: Scope) -> None:
+        if self._call is None:
+            self._call = self._user.method("__call__")
+            self._takes_request = bool(inspect.signature(self._call).parameters)
+        arguments = (Request(scope, exchange.receive, exchange.send),) if self._takes_request else ()  # type: ignore[arg-type]  # Starlette's messages are mutable mappings
+        response = response_of(await self._result(self._call, arguments))
+        if isinstance(response, Response):
+            await response(scope, exchange.receive, exchange.send)  # type: ignore[arg-type]  # as above
+        else:
+            await exchange.respond(*response)
+
+    async def _result(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        result = await self._user.in_thread(call, *arguments) if self._is_sync else call(*arguments)
+        return await result if inspect.isawaitable(result) else result
+
+    async def _serve_websocket(self, invocation: Invocation, scope: Scope) -> None:
+        exchange = WebSocketExchange(invocation)
+        try:
+            if self._asgi is None:
+                await exchange.send({"type": "websocket.close"})
+                return
+            scope["state"] = dict(self._asgi.lifespan_state)
+            await self._asgi(scope, exchange.receive, exchange.send)
+        finally:
+            exchange.close()

@@ -1,0 +1,148 @@
+"""Calls from handles: pickled arguments in, pickled values out."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from meshserve.model.call import CallKind, Encoding, Payload
+from meshserve.replica.adapter import Invocation
+from meshserve.replica.kept import Kept
+from meshserve.replica.running import Running
+from meshserve.replica.user_code import UserCode
+from meshserve.routing.response import interop
+from meshserve.wire.claims import decode_claim
+from meshserve.wire.values import decode_arguments, decode_value, encode_value, open_chain
+
+_END = object()
+
+
+class PythonAdapter:
+    """See `replica.adapter.Adapter`.
+
+    Args:
+        user: the user's code.
+        kept: where large arguments are deposited.
+    """
+
+    def __init__(self, user: UserCode, kept: Kept) -> None:
+        self._user = user
+        self._kept = kept
+        self._pending: dict[Running, Any] = {}
+
+    def call_sync(self, running: Running) -> Payload | None:
+        """Runs a synchronous method on the current worker thread.
+
+        Returns:
+            The encoded result; None when it returned something to await, which `run` then does.
+        """
+        args, kwargs = decode_arguments(running.call.payload, _reference, self._fetch)
+        result = self._user.method(running.call.method)(*args, **kwargs)
+        if inspect.isawaitable(result):
+            self._pending[running] = result
+            return None
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            raise _needs_stream(running.call.method)
+        return encode_value(result)
+
+    async def run(self, invocation: Invocation) -> Payload | None:
+        """See `replica.adapter.Adapter`."""
+        call = invocation.call
+        if call.kind is CallKind.UNARY:
+            result = self._pending.pop(invocation, None) if self._pending else None  # type: ignore[call-overload]
+            if result is None:
+                args, kwargs = await self._arguments(call.payload)
+                result = self._user.method(call.method)(*args, **kwargs)
+            if inspect.isawaitable(result):
+                result = await result
+            if inspect.isgenerator(result) or inspect.isasyncgen(result):
+                raise _needs_stream(call.method)
+            return encode_value(result)
+        args, kwargs = await self._arguments(call.payload)
+        if call.kind.streams_in:
+            args = (_values(invocation), *args)
+        function = self._user.method(call.method)
+        if self._user.is_sync(call.method):
+            result = await self._user.in_thread(function, *args, **kwargs)
+        else:
+            result = function(*args, **kwargs)
+        if inspect.isawaitable(result):
+            result = await result
+        if not call.kind.streams_out:
+            return encode_value(result)
+        if inspect.isasyncgen(result) or isinstance(result, AsyncIterator):
+            await _send_async(invocation, result)
+        elif inspect.isgenerator(result) or isinstance(result, Iterator):
+            await self._user.in_thread(_send_sync, invocation, result)
+        else:
+            raise TypeError(
+                f"{call.method!r} was called with stream=True but returned {type(result).__name__}, not a generator. "
+                "Call it without stream=True, or make it yield."
+            )
+        return None
+
+    async def _arguments(self, payload: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Decodes arguments on the user's loop; waiting for large ones is left to a thread."""
+        if payload.encoding is Encoding.PICKLE:
+            return decode_arguments(payload)
+        if payload.encoding is Encoding.CLAIM or any(
+            part.encoding is Encoding.CLAIM for part in open_chain(payload)[1]
+        ):
+            return await asyncio.to_thread(decode_arguments, payload, _reference, self._fetch)
+        return decode_arguments(payload, _reference)
+
+    def _fetch(self, payload: Payload) -> Payload:
+        """The value for a claim; blocks."""
+        claim = decode_claim(payload)
+        if not claim.actor_name:
+            return self._kept.deposited(claim.key)
+        if not claim.size_bytes:  # the call that makes it is not over yet
+            return encode_value(interop().collect_value(claim))
+        fetched: Payload = interop().collect_parcel_sync(claim)
+        return fetched
+
+
+def _reference(payload: Payload) -> Any:
+    """An ObjectRef for a result that was passed inside a container."""
+    return interop().make_reference(payload)
+
+
+def _needs_stream(method: str) -> TypeError:
+    return TypeError(f"{method!r} returned a generator: call it with handle.options(stream=True).")
+
+
+async def _values(invocation: Invocation) -> AsyncIterator[Any]:
+    """The decoded input items of a call that streams in."""
+    async for item in invocation.inputs():
+        yield decode_value(item)
+
+
+async def _send_async(invocation: Invocation, items: AsyncIterator[Any]) -> None:
+    """Sends what an asynchronous generator yields, as fast as the consumer has room."""
+    try:
+        count = 0
+        async for item in items:
+            payload = encode_value(item)
+            if not invocation.try_send(payload):
+                await invocation.send(payload)
+            count += 1
+            if count % 64 == 0:  # a generator that never awaits must not starve its neighbours
+                await asyncio.sleep(0)
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _send_sync(invocation: Invocation, items: Iterator[Any]) -> None:
+    """Pulls a synchronous generator on a worker thread; it is never ahead of its consumer by more than the credits."""
+    try:
+        while (item := next(items, _END)) is not _END:
+            if not invocation.send_from_thread(encode_value(item)):
+                return
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()

@@ -1,0 +1,299 @@
+"""The replica's end of one session: frames in, frames out, many calls per message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from meshserve.model.call import CallKind, Payload
+from meshserve.model.failure import Failure
+from meshserve.replica.rejecting import NOT_RESERVED, rejected
+from meshserve.replica.running import Running
+from meshserve.routing.crossing import to_io
+from meshserve.rpc.batch_writer import BatchWriter
+from meshserve.settings import INLINE_LIMIT_BYTES, SESSION_MESSAGE_BYTES
+from meshserve.v1 import replica_pb2
+from meshserve.wire.calls import add_items, fill_failure, fill_result, items_from_proto
+
+if TYPE_CHECKING:
+    from meshserve.replica.door import Door
+
+ACCEPT_WITHIN_S = 0.005
+"""Acceptance rides with the next message, and is worth one of its own only after this: a short call has its result
+ready sooner, and a message costs as much as ten calls (measured: half of the messages under HTTP load)."""
+
+ITEM_QUANTUM_BYTES = 64 * 1024
+"""What one stream may put into a message before the next one has its turn."""
+
+
+class SessionEnd:
+    """See the module; a `Peer` of the calls that came by it.
+
+    Args:
+        door: admission and start of calls.
+        context: the stream.
+    """
+
+    def __init__(self, door: Door, context: Any) -> None:
+        self._door = door
+        self._context = context
+        self._running: dict[int, Running] = {}
+        self._reserved: set[int] = set()
+        self._accepted: list[int] = []
+        self._accept_timer: asyncio.TimerHandle | None = None
+        self._retained: list[int] = []
+        self._rejected: list[replica_pb2.RejectedFrame] = []
+        self._results: deque[tuple[Running, Payload | None, Failure | None]] = deque()
+        self._streams: dict[int, Running] = {}
+        self._ends: dict[int, tuple[Running, Payload | None, Failure | None]] = {}
+        self._credits: dict[int, int] = {}
+        self._announce = True  # the first message is the greeting
+        self._hungry = False
+        self._models: tuple[str, ...] | None = None
+        self._writer: BatchWriter[replica_pb2.SessionResponse] = BatchWriter(self._build, context.write)
+        self._drained = asyncio.Event()
+        self._closed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serves the stream until the caller ends or breaks it, or `close` is called; then cancels what is running."""
+        tasks = [asyncio.ensure_future(work) for work in (self._read(), self._writer.run(), self._closed.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for running in self._running.values():
+                running.cancel()
+            for call_id in tuple(self._reserved):
+                self._release(call_id)
+
+    async def _read(self) -> None:
+        while (message := await self._context.read()) is not grpc.aio.EOF:
+            self._receive(message)
+
+    def _receive(self, message: replica_pb2.SessionRequest) -> None:
+        running = self._running
+        for frame in message.starts:
+            self._start(frame)
+        for items in message.items:
+            call = running.get(items.call_id)
+            if call is not None:
+                call.feed(items_from_proto(items, call.call.payload.encoding))
+        for call_id in message.ends:
+            call = running.get(call_id)
+            if call is not None:
+                call.end_input()
+        for call_id in message.cancels:
+            call = running.get(call_id)
+            if call is not None:
+                call.cancel()
+            elif call_id in self._reserved:
+                self._release(call_id)
+        for credit in message.credits:
+            call = running.get(credit.call_id)
+            if call is not None:
+                call.grant(credit.credits)
+        for retain in message.retains:
+            call = running.get(retain.call_id)
+            if call is not None:
+                call.keys.append(retain.key)
+                self._door.kept.expect(retain.key, partial(to_io, call.cancel))
+                self._retained.append(retain.call_id)
+                self._writer.wake()
+
+    def _start(self, frame: replica_pb2.StartFrame) -> None:
+        if frame.reserve:
+            self._reserve(frame.call_id)
+            return
+        outcome = self._door.enter(frame, self) if not frame.reservation else self._use_reservation(frame)
+        if isinstance(outcome, Running):
+            self._running[outcome.call_id] = outcome
+            if outcome.call.kind is not CallKind.UNARY:
+                self._accepted.append(outcome.call_id)
+                if self._accept_timer is None:
+                    self._accept_timer = asyncio.get_running_loop().call_later(ACCEPT_WITHIN_S, self._send_accepted)
+            return
+        self._reject(outcome)
+
+    def _send_accepted(self) -> None:
+        self._accept_timer = None
+        if self._accepted:
+            self._writer.wake()
+
+    def _reject(self, frame: replica_pb2.RejectedFrame) -> None:
+        self._rejected.append(frame)
+        if not frame.HasField("failure") and not self._hungry:
+            self._hungry = True
+            self._door.admission.when_room(self._has_room)
+        self._writer.wake()
+
+    def _reserve(self, call_id: int) -> None:
+        """Holds a slot until a call names it, it is cancelled, or the session ends."""
+        if self._door.admission.admit():
+            self._reserved.add(call_id)
+            self._accepted.append(call_id)
+            self._writer.wake()
+        else:
+            self._reject(replica_pb2.RejectedFrame(call_id=call_id))
+
+    def _use_reservation(self, frame: replica_pb2.StartFrame) -> Running | replica_pb2.RejectedFrame:
+        if frame.reservation not in self._reserved:
+            return rejected(frame.call_id, NOT_RESERVED)
+        self._reserved.discard(frame.reservation)
+        return self._door.enter(frame, self, reserved=True)
+
+    def _release(self, call_id: int) -> None:
+        self._reserved.discard(call_id)
+        self._door.admission.release()
+
+    def _has_room(self) -> None:
+        self._hungry = False
+        self.announce()
+
+    # -- Peer ----------------------------------------------------------------------------------------------------
+
+    def items_ready(self, running: Running) -> None:
+        """See `replica.running.Peer`."""
+        if running.call_id in self._running:
+            self._streams[running.call_id] = running
+            self._writer.wake()
+        else:
+            running.outbox.clear()
+
+    def completed(self, running: Running, payload: Payload | None, failure: Failure | None) -> None:
+        """See `replica.running.Peer`."""
+        self._running.pop(running.call_id, None)
+        for key in running.keys:
+            self._door.kept.keep(key, payload, failure)
+        if payload is not None and running.call.accepts_claims and payload.size_bytes > INLINE_LIMIT_BYTES:
+            payload = self._door.claim(payload)
+        self._door.ended(running, failure)
+        if running.outbox:
+            self._streams[running.call_id] = running
+            self._ends[running.call_id] = (running, payload, failure)
+        else:
+            self._results.append((running, payload, failure))
+        self._writer.wake()
+
+    def input_consumed(self, running: Running, credits: int) -> None:
+        """See `replica.running.Peer`."""
+        if running.call_id in self._running:
+            self._credits[running.call_id] = self._credits.get(running.call_id, 0) + credits
+            self._writer.wake()
+
+    # -- towards the caller --------------------------------------------------------------------------------------
+
+    def announce(self) -> None:
+        """Sends the load, with whatever else is ready."""
+        self._announce = True
+        self._writer.wake()
+
+    @property
+    def waiting_streams(self) -> int:
+        """Calls with output that the caller has no room for."""
+        return sum(running.waits_for_credits for running in tuple(self._running.values()))
+
+    async def close(self) -> None:
+        """Ends the stream once everything accepted is answered and written."""
+        self._announce = True
+        self._drained.clear()
+        self._writer.wake()
+        if not self._running:
+            await self._drained.wait()
+        self._closed.set()
+
+    def _build(self) -> replica_pb2.SessionResponse | None:
+        """The next message: everything that is ready, up to about the size limit."""
+        if not (
+            self._results
+            or self._streams
+            or self._accepted
+            or self._retained
+            or self._rejected
+            or self._credits
+            or self._announce
+        ):
+            self._drained.set()
+            return None
+        message = replica_pb2.SessionResponse()
+        size = self._add_results(message)
+        if self._streams:
+            size += self._add_streams(message, size)
+        if self._accepted:
+            message.accepted.extend(self._accepted)
+            self._accepted.clear()
+        if self._retained:
+            message.retained.extend(self._retained)
+            self._retained.clear()
+        if self._rejected:
+            message.rejected.extend(self._rejected)
+            self._rejected.clear()
+        if self._credits:
+            for call_id, credits in self._credits.items():
+                message.credits.add(call_id=call_id, credits=credits)
+            self._credits.clear()
+        self._announce = False
+        self._add_load(message.load)
+        self._door.sending.sent(len(message.results) + len(message.items) + len(message.rejected), size)
+        return message
+
+    def _add_load(self, load: replica_pb2.Load) -> None:
+        admission = self._door.admission
+        load.ongoing = admission.ongoing
+        load.own = len(self._running) + len(self._reserved)
+        load.limit = admission.limit
+        if admission.draining:
+            load.draining = True
+        models = self._door.models()
+        if models is not self._models:
+            self._models = models
+            load.models_changed = True
+            load.multiplexed_model_ids.extend(models)
+
+    def _add_results(self, message: replica_pb2.SessionResponse) -> int:
+        size = 0
+        results, add = self._results, message.results.add
+        while results and size < SESSION_MESSAGE_BYTES:
+            running, payload, failure = results.popleft()
+            frame = add()
+            if failure is not None:
+                fill_failure(frame, running.call_id, self._door.refine(running, failure), running.finish)
+                size += 256
+            else:
+                fill_result(frame, running.call_id, payload, running.call.payload.encoding, running.finish)
+                size += payload.size_bytes + 8 if payload is not None else 8
+        return size
+
+    def _add_streams(self, message: replica_pb2.SessionResponse, before: int) -> int:
+        """Gives each stream with items its turn; one that has more goes to the end of the line.
+
+        Args:
+            before: bytes that the message holds already.
+
+        Returns:
+            Bytes that were added.
+        """
+        size = before
+        for call_id, running in tuple(self._streams.items()):
+            if size >= SESSION_MESSAGE_BYTES:
+                break
+            taken: list[Payload] = []
+            quantum = ITEM_QUANTUM_BYTES
+            outbox = running.outbox
+            while outbox and quantum > 0:
+                item = outbox.popleft()
+                taken.append(item)
+                quantum -= item.size_bytes + 8
+            size += ITEM_QUANTUM_BYTES - quantum
+            add_items(message.items, call_id, taken, running.call.payload.encoding)
+            del self._streams[call_id]
+            if outbox:
+                self._streams[call_id] = running
+            elif (end := self._ends.pop(call_id, None)) is not None:
+                self._results.append(end)
+        return size - before

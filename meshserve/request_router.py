@@ -1,0 +1,24 @@
+"""Request routers written by users: `from meshserve.request_router import RequestRouter`. See docs/routing.md."""
+
+from __future__ import annotations
+
+from meshserve.model.ids import ReplicaId as ReplicaID
+from meshserve.routing.user_router import (
+    FIFOMixin,
+    LocalityMixin,
+    MultiplexMixin,
+    ReplicaQueueLengthInfo,
+    RequestRouter,
+)
+from meshserve.routing.user_view import PendingRequest, RunningReplica
+
+__all__ = [
+    "FIFOMixin",
+    "LocalityMixin",
+    "MultiplexMixin",
+    "PendingRequest",
+    "ReplicaID",
+    "ReplicaQueueLengthInfo",
+    "RequestRouter",
+    "RunningReplica",
+]

@@ -1,0 +1,45 @@
+"""What the running code knows of the request it serves: the scope that child calls inherit from.
+
+Set by the replica around user code (and by nothing else); read by handles and by the public functions in
+`user.context`.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Protocol
+
+from meshserve.model.call import CallContext
+
+
+class Child(Protocol):
+    """A call made while serving a request."""
+
+    def cancel_with_parent(self) -> None:
+        """Cancels it; safe from any thread, also when it is over."""
+
+
+class RequestScope:
+    """One request being served here.
+
+    Attributes:
+        context: of the call.
+        deadline: on the monotonic clock, or None.
+        children: calls it made that are not over; cancelled with it.
+    """
+
+    __slots__ = ("children", "context", "deadline")
+
+    def __init__(self, context: CallContext, deadline: float | None) -> None:
+        self.context = context
+        self.deadline = deadline
+        self.children: set[Child] = set()
+
+    def cancel_children(self) -> None:
+        """Cancels every call made on behalf of this request that is not over."""
+        for child in tuple(self.children):
+            child.cancel_with_parent()
+
+
+request_scope: ContextVar[RequestScope | None] = ContextVar("meshserve_request_scope", default=None)
+"""The request that the current task or thread serves; None outside one."""

@@ -1,0 +1,156 @@
+"""Starting a handle's call: at once, when the results it needs are there, or while its input is still being made."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from meshserve.model.call import Call, CallKind, Payload
+from meshserve.model.failure import Failure
+from meshserve.routing.arguments import EncodedArguments, Upstream
+from meshserve.routing.crossing import to_io
+from meshserve.routing.response import interop
+from meshserve.routing.service import ReplyStream, Service, SingleItem
+from meshserve.rpc.io_thread import io_thread
+from meshserve.wire.claims import Claim, encode_claim
+from meshserve.wire.failures import failure_of
+from meshserve.wire.values import encode_value, fill_holes
+
+Connect = Callable[[], Service]
+
+
+def send(connect: Connect, call: Call, response: Any) -> None:
+    """Starts a call whose arguments are complete; on the I/O thread."""
+    if response._over:
+        return
+    try:
+        if response._cancel_requested:
+            response._cancel_flight()
+        elif call.kind is CallKind.UNARY:
+            response._started(connect().unary(call))
+        else:
+            _start_stream(connect, call, response)
+    except Exception as error:  # noqa: BLE001 - a fault of ours; the caller must hear of it, not wait for ever
+        response._failed(failure_of(error))
+
+
+def _start_stream(connect: Connect, call: Call, response: Any) -> ReplyStream:
+    stream = connect().stream(call)
+    response._started(stream if call.kind.streams_out else SingleItem(stream).reply)
+    return stream
+
+
+_claims_usable = False
+
+
+def claims_usable() -> bool:
+    """Whether this process can collect large values through Ray. Once it can, it always can."""
+    global _claims_usable
+    if not _claims_usable:
+        _claims_usable = bool(interop().is_connected())
+    return _claims_usable
+
+
+def send_deposited(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
+    """Starts a call whose arguments are too large for a session: they go through the object store.
+
+    The copy into shared memory is made on a worker thread, so that neither the caller's loop nor the session waits.
+    """
+    bridge, key = interop(), uuid4().hex
+
+    def put() -> None:
+        try:
+            ref = bridge.put_parcel(arguments.payload)
+        except Exception as error:  # noqa: BLE001 - the object store may be full
+            to_io(response._failed, failure_of(error))
+            return
+        call.payload = encode_claim(Claim("", key, arguments.payload.size_bytes))
+        call.on_assigned = partial(bridge.deposit, key, ref)
+        to_io(send, connect, call, response)
+
+    _workers.submit(put)
+
+
+_workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="meshserve-put")
+"""Two, so that one huge value does not hold up another process's worth of large ones."""
+
+
+def send_later(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
+    """Starts a call that waits for other results, or that streams its input; from the caller's thread."""
+    if arguments.input is None:
+        to_io(when_complete, connect, call, response, arguments.upstream, send)
+        return
+    started: Future[ReplyStream] = Future()
+
+    def begin(connect: Connect, call: Call, response: Any) -> None:
+        started.set_result(_start_stream(connect, call, response))
+
+    to_io(when_complete, connect, call, response, arguments.upstream, begin)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    if isinstance(arguments.input, AsyncIterator):
+        if loop is None:
+            error = TypeError("An asynchronous generator as an argument needs a running event loop to iterate it.")
+            to_io(response._failed, failure_of(error))
+            return
+        response._pump = loop.create_task(_pump(arguments.input, started, response))
+    else:
+        threading.Thread(target=_pump_sync, args=(arguments.input, started, response), daemon=True).start()
+
+
+def when_complete(
+    connect: Connect,
+    call: Call,
+    response: Any,
+    upstream: list[Upstream],
+    start: Callable[[Connect, Call, Any], None],
+) -> None:
+    """Starts a call when the results that fill its holes are there; fails it with the first of them that fails."""
+    results: list[Payload | None] = [None] * len(upstream)
+    missing = len(upstream)
+
+    def arrived(index: int, payload: Payload | None, failure: Failure | None) -> None:
+        nonlocal missing
+        results[index] = payload
+        missing -= 1
+        if failure is not None:
+            response._failed(failure)
+        elif not missing and not response._over:
+            call.payload = fill_holes(call.payload, [result for result in results if result is not None])
+            start(connect, call, response)
+
+    if not upstream:
+        start(connect, call, response)
+    for index, wait in enumerate(upstream):
+        wait(partial(arrived, index))
+
+
+async def _pump(items: AsyncIterator[Any], started: Future[ReplyStream], response: Any) -> None:
+    """Sends what an asynchronous generator makes, as the callee has room."""
+    stream = await asyncio.wrap_future(started)
+    try:
+        async for item in items:
+            if not await asyncio.wrap_future(io_thread().submit(stream.send(encode_value(item)))):
+                return
+        to_io(stream.end_input)
+    except Exception as error:  # noqa: BLE001 - the caller's generator may raise anything; the response carries it
+        to_io(stream.cancel, failure_of(error))
+
+
+def _pump_sync(items: Iterator[Any], started: Future[ReplyStream], response: Any) -> None:
+    """Sends what a generator makes, as the callee has room; on a thread of its own."""
+    stream = started.result()
+    try:
+        for item in items:
+            if not io_thread().submit(stream.send(encode_value(item))).result():
+                return
+        to_io(stream.end_input)
+    except Exception as error:  # noqa: BLE001 - the caller's generator may raise anything; the response carries it
+        to_io(stream.cancel, failure_of(error))

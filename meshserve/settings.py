@@ -1,0 +1,76 @@
+"""The only reader of environment variables, and the fixed numbers of the mesh with their reasons.
+
+One frozen object made once per process; tests make their own. Anything a user should decide is an option of a
+deployment, of `start` or of the configuration file; what stands here is machinery.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+NAMESPACE = "meshserve"
+"""The Ray namespace of all actors, and the prefix of all keys."""
+
+CONTROLLER_NAME = "MESHSERVE_CONTROLLER"
+"""The Ray name of the controller's actor."""
+
+TOKEN_KEY = "meshserve-token"
+"""The metadata key of the mesh token."""
+
+INLINE_LIMIT_BYTES = 1 << 20
+"""Bodies above this size do not ride the session (DESIGN section 6); measured where the ways cross."""
+
+CREDIT_BYTES = 4096
+"""What one credit of a stream is worth; an item costs at least one."""
+
+INITIAL_CREDITS = 1024
+"""The first allowance of a stream: 4 MiB, or 1,024 small items in flight."""
+
+SESSION_MESSAGE_BYTES = 1 << 20
+"""A session message is closed at about this size, so that frames behind a large one wait shortly."""
+
+MAX_MESSAGE_BYTES = (1 << 31) - 1
+"""The most gRPC can carry; used inside the mesh, where the session's own limits apply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment decides.
+
+    Attributes:
+        local_testing_mode: run applications in this process without Ray.
+        log_level: the level of the mesh's own log.
+        new_handle_api: whether handles are DeploymentHandles; the legacy ones else.
+        address: the Ray cluster to join; empty to start one.
+        log_max_bytes: a log file that would be longer is put aside (Ray's own setting for its logs).
+        log_backups: how many of those are kept.
+        tracing_exporter: import path of a function that gives OpenTelemetry span processors; naming one turns
+            tracing on.
+        tracing_ratio: of requests to trace, within 0 and 1.
+    """
+
+    local_testing_mode: bool = False
+    log_level: str = "INFO"
+    new_handle_api: bool = True
+    address: str = ""
+    log_max_bytes: int = 512 << 20
+    log_backups: int = 5
+    tracing_exporter: str = ""
+    tracing_ratio: float = 0.01
+
+    @staticmethod
+    def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+        """Reads the settings once; a missing variable keeps the default."""
+        legacy = environ.get("RAY_SERVE_ENABLE_NEW_HANDLE_API", "1")
+        return Settings(
+            local_testing_mode=environ.get("MESHSERVE_FORCE_LOCAL_TESTING_MODE", "0") == "1",
+            log_level=environ.get("MESHSERVE_LOG_LEVEL", "INFO").upper(),
+            new_handle_api=environ.get("MESHSERVE_ENABLE_NEW_HANDLE_API", legacy) == "1",
+            address=environ.get("RAY_ADDRESS", ""),
+            log_max_bytes=int(environ.get("RAY_ROTATION_MAX_BYTES", 512 << 20)),
+            log_backups=int(environ.get("RAY_ROTATION_BACKUP_COUNT", 5)),
+            tracing_exporter=environ.get("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", ""),
+            tracing_ratio=float(environ.get("RAY_SERVE_TRACING_SAMPLING_RATIO", 0.01)),
+        )

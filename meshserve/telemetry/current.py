@@ -1,0 +1,26 @@
+"""Which request the running code serves, for logs and metrics. This layer does not know how that is kept: the layer
+above says whom to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshserve.model.call import CallContext
+
+
+def _nobody() -> CallContext | None:
+    return None
+
+
+_ask: Callable[[], CallContext | None] = _nobody
+
+
+def ask_for_request(ask: Callable[[], CallContext | None]) -> None:
+    """Says whom to ask; called once, by a process that serves requests."""
+    global _ask
+    _ask = ask
+
+
+def current_request() -> CallContext | None:
+    """The request that the current task or thread serves; None outside one."""
+    return _ask()

@@ -1,0 +1,1 @@
+"""The public test kit: applications in one process, without Ray and without ports."""

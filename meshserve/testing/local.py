@@ -1,0 +1,224 @@
+"""Applications in one process: no Ray, no ports, no controller; the same handles and the same user code.
+
+`run(app, _local_testing_mode=True)` comes here. Every deployment is one object on an event loop of its own, as in a
+replica; a handle call passes the same encoding, context, cancellation and streaming, but no session, no limit and no
+queue. Meant for unit tests of applications: starting takes milliseconds, a constructor's exception is raised from
+`run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from meshserve.errors import DeploymentUnavailableError
+from meshserve.model.call import Call, CallKind, Payload
+from meshserve.model.control import ApplicationSpec, DeploymentSpec, ReplicaRank
+from meshserve.model.failure import Failure
+from meshserve.model.ids import DeploymentId, ReplicaId
+from meshserve.replica.runner import Runner
+from meshserve.replica.running import IoMail, Running
+from meshserve.replica.user_code import UserCode
+from meshserve.routing.directory import process_directory, set_process_directory
+from meshserve.routing.layers import CALLER_STACK
+from meshserve.routing.service import Reply, ReplyStream, Service, credit_cost, stack
+from meshserve.rpc.io_thread import io_thread
+from meshserve.rpc.mailbox import Mailbox
+from meshserve.settings import INITIAL_CREDITS
+from meshserve.testing.local_router import LocalRouter, hold_slot
+from meshserve.user.context import ReplicaContext
+from meshserve.wire.failures import failure_of
+
+
+class LocalDirectory:
+    """The services of this process, in the place of `routing.directory.Directory`."""
+
+    def __init__(self) -> None:
+        self._services: dict[DeploymentId, Service] = {}
+        self._users: dict[DeploymentId, UserCode] = {}
+
+    def service(self, deployment: DeploymentId) -> Service:
+        """The stack for a deployment; one that is not there fails every call."""
+        return self._services.get(deployment) or Missing(deployment)
+
+    def router(self, deployment: DeploymentId) -> LocalRouter:
+        """What handles ask of a router."""
+        service = self._services.get(deployment)
+        return LocalRouter(service, None if service is not None else Missing(deployment).failure)
+
+    async def add(self, spec: DeploymentSpec) -> None:
+        """Constructs a deployment, in the place of an earlier one; raises what its constructor raises."""
+        earlier = self._users.pop(spec.id, None)
+        if earlier is not None:
+            await earlier.destroy()
+            earlier.close()
+        context = ReplicaContext(ReplicaId(spec.id, "local"), None, ReplicaRank(), spec.options.num_replicas)
+        user = UserCode(context, spec.options)
+        await user.construct(spec.code)
+        await user.reconfigure(spec.options, ReplicaRank())
+        self._users[spec.id] = user
+        self._services[spec.id] = stack(CALLER_STACK, LocalService(user))
+
+    async def close(self) -> None:
+        """Destroys every deployment."""
+        for user in self._users.values():
+            await user.destroy()
+            user.close()
+        self._users.clear()
+        self._services.clear()
+
+
+class LocalService:
+    """A `Service` that runs calls on a user object of this process.
+
+    Args:
+        user: the object.
+    """
+
+    def __init__(self, user: UserCode) -> None:
+        self._user = user
+        self._runner = Runner(user)
+        self._mailbox: Mailbox[IoMail] = Mailbox(io_thread().loop, lambda mail: mail[0](*mail[1:]))
+
+    def unary(self, call: Call) -> Reply:
+        """See `routing.service.Service`."""
+        if call.reserve:
+            return hold_slot(self)
+        reply = Reply()
+        running = self._running(call, LocalReply(reply))
+
+        def cancel(failure: Failure) -> None:
+            running.cancel()
+            reply.resolve(None, failure)
+
+        reply.canceller = cancel
+        self._runner.start(running)
+        return reply
+
+    def stream(self, call: Call) -> ReplyStream:
+        """See `routing.service.Service`."""
+        stream = ReplyStream()
+        running = self._running(call, LocalStream(stream))
+
+        def cancel(failure: Failure) -> None:
+            running.cancel()
+            stream.finished(failure)
+
+        stream.canceller = cancel
+        stream.granter = running.grant
+        if call.kind.streams_in:
+            stream.sender = LocalInput(running)
+        self._runner.start(running)
+        return stream
+
+    def _running(self, call: Call, peer: LocalReply | LocalStream) -> Running:
+        running = Running(call, 0, peer, INITIAL_CREDITS, self._mailbox, self._user.loop)
+        if call.deadline is not None:
+            loop = asyncio.get_running_loop()
+            running.deadline_timer = loop.call_at(call.deadline, running.cancel)
+        return running
+
+
+class LocalReply:
+    """The caller's end of a unary call; a `replica.running.Peer`."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def completed(self, running: Running, payload: Payload | None, failure: Failure | None) -> None:
+        """See `replica.running.Peer`."""
+        self._reply.resolve(payload, failure, running.finish)
+
+    def items_ready(self, running: Running) -> None:
+        """See `replica.running.Peer`; a unary call has none."""
+
+    def input_consumed(self, running: Running, credits: int) -> None:
+        """See `replica.running.Peer`; a unary call has none."""
+
+
+class LocalStream:
+    """The caller's end of a streaming call; a `replica.running.Peer`."""
+
+    def __init__(self, stream: ReplyStream) -> None:
+        self._stream = stream
+
+    def items_ready(self, running: Running) -> None:
+        """See `replica.running.Peer`."""
+        if running.outbox:
+            self._stream.push([running.outbox.popleft() for _ in range(len(running.outbox))])
+
+    def completed(self, running: Running, payload: Payload | None, failure: Failure | None) -> None:
+        """See `replica.running.Peer`."""
+        self.items_ready(running)
+        if payload is not None and running.call.kind is CallKind.CLIENT_STREAM:
+            self._stream.push((payload,))
+        self._stream.finished(failure, running.finish)
+
+    def input_consumed(self, running: Running, credits: int) -> None:
+        """See `replica.running.Peer`."""
+        sender = self._stream.sender
+        if isinstance(sender, LocalInput):
+            sender.credits += credits
+            self._stream.wake_senders()
+
+
+class LocalInput:
+    """The way of input items to user code; see `routing.service.InputSender`."""
+
+    def __init__(self, running: Running) -> None:
+        self.credits = INITIAL_CREDITS
+        self._running = running
+
+    def send(self, item: Payload) -> bool:
+        """See `routing.service.InputSender`."""
+        if self.credits <= 0:
+            return False
+        self.credits -= credit_cost(item.size_bytes)
+        self._running.feed([item])
+        return True
+
+    def end(self) -> None:
+        """See `routing.service.InputSender`."""
+        self._running.end_input()
+
+
+class Missing:
+    """A deployment that was not run in this process; a `Service` that fails every call."""
+
+    def __init__(self, deployment: DeploymentId) -> None:
+        reason = "it does not run in this process (local testing mode)"
+        self.failure = failure_of(DeploymentUnavailableError(str(deployment), reason))
+
+    def unary(self, call: Call) -> Reply:
+        """See `routing.service.Service`."""
+        reply = Reply()
+        reply.resolve(None, self.failure)
+        return reply
+
+    def stream(self, call: Call) -> ReplyStream:
+        """See `routing.service.Service`."""
+        stream = ReplyStream()
+        stream.finished(self.failure)
+        return stream
+
+
+def run_local(specs: Sequence[ApplicationSpec]) -> None:
+    """Constructs all deployments of applications in this process; raises what a constructor raises.
+
+    From then on, handles of this process look here and nowhere else, until `shutdown_local`.
+    """
+    directory: object = process_directory()
+    if not isinstance(directory, LocalDirectory):
+        directory = LocalDirectory()
+        set_process_directory(directory)  # type: ignore[arg-type]  # the part of it that handles use
+    for spec in specs:
+        for deployment in spec.deployments:
+            io_thread().run(directory.add(deployment))
+
+
+def shutdown_local() -> None:
+    """Destroys what runs in this process; handles look for a mesh again."""
+    directory: object = process_directory()
+    if isinstance(directory, LocalDirectory):
+        set_process_directory(None)
+        io_thread().run(directory.close())

@@ -1,0 +1,1 @@
+"""What deployment code may import: batching, multiplexing, ingress, context."""

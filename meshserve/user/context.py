@@ -1,0 +1,96 @@
+"""What deployment code may ask about itself and about the request it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshserve.errors import MeshServeException
+from meshserve.model.call import CallContext
+from meshserve.model.control import ReplicaRank
+from meshserve.model.ids import ReplicaId
+from meshserve.routing.scope import request_scope
+
+
+@dataclass(slots=True)
+class ReplicaContext:
+    """The replica this code runs in.
+
+    Attributes:
+        replica_id: its id.
+        servable_object: the user's instance; None while its `__init__` runs, and for a function the function.
+        rank: see `ReplicaRank`.
+        world_size: the configured number of replicas.
+        code_version: of the deployment's code.
+        max_ongoing_requests: how many calls the replica accepts at a time, or None when that is not known.
+    """
+
+    replica_id: ReplicaId
+    servable_object: Any = None
+    rank: ReplicaRank = field(default_factory=ReplicaRank)
+    world_size: int = 1
+    code_version: str = ""
+    max_ongoing_requests: int | None = None
+
+    @property
+    def app_name(self) -> str:
+        """The application."""
+        return self.replica_id.deployment.app
+
+    @property
+    def deployment(self) -> str:
+        """The deployment."""
+        return self.replica_id.deployment.name
+
+    @property
+    def replica_tag(self) -> str:
+        """The replica's unique tag."""
+        return self.replica_id.tag
+
+
+_replica_context: ReplicaContext | None = None
+
+
+def set_replica_context(context: ReplicaContext | None) -> None:
+    """Says which replica this process is; for the replica's own main."""
+    global _replica_context
+    _replica_context = context
+
+
+def current_replica() -> ReplicaContext | None:
+    """The replica of this process, or None."""
+    return _replica_context
+
+
+def get_replica_context() -> ReplicaContext:
+    """The replica this code runs in.
+
+    Raises:
+        MeshServeException: outside a replica.
+    """
+    if _replica_context is None:
+        raise MeshServeException("get_replica_context() works only inside a replica; this process is not one.")
+    return _replica_context
+
+
+def get_request_context() -> CallContext | None:
+    """The context of the request being served, or None outside one."""
+    scope = request_scope.get()
+    return scope.context if scope is not None else None
+
+
+def get_multiplexed_model_id() -> str:
+    """The model the current request is for; empty when it names none."""
+    scope = request_scope.get()
+    return scope.context.multiplexed_model_id if scope is not None else ""
+
+
+def get_trace_context() -> dict[str, str] | None:
+    """The W3C trace context of the current request as headers, or None when it has none."""
+    scope = request_scope.get()
+    if scope is None or not scope.context.traceparent:
+        return None
+    headers = {"traceparent": scope.context.traceparent}
+    if scope.context.tracestate:
+        headers["tracestate"] = scope.context.tracestate
+    return headers

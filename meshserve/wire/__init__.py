@@ -1,0 +1,1 @@
+"""Proto <-> model: the only files that know both."""

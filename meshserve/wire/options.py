@@ -1,0 +1,36 @@
+"""Deployment options <-> JSON text, the form in which they cross processes and lie in the store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+from meshserve.model.options import AutoscalingOptions, BackpressureOptions, DeploymentOptions, RouterOptions
+
+
+def options_to_json(options: DeploymentOptions) -> str:
+    """Writes all options, sorted, so that equal options give equal text."""
+    return json.dumps(asdict(options), sort_keys=True)
+
+
+@lru_cache(maxsize=4096)
+def options_from_json(text: str) -> DeploymentOptions:
+    """Reads what `options_to_json` wrote; absent fields keep their defaults.
+
+    Raises:
+        TypeError: a field is unknown.
+        ValueError: the text is not a JSON object.
+    """
+    data: dict[str, Any] = json.loads(text) if text else {}
+    if data.get("autoscaling_config") is not None:
+        data["autoscaling_config"] = AutoscalingOptions(**data["autoscaling_config"])
+    if "backpressure_config" in data:
+        data["backpressure_config"] = BackpressureOptions(**(data["backpressure_config"] or {}))
+    if "request_router_config" in data:
+        data["request_router_config"] = RouterOptions(**(data["request_router_config"] or {}))
+    for name in ("placement_group_bundles", "placement_group_bundle_label_selector"):
+        if name in data:
+            data[name] = tuple(data[name] or ())
+    return DeploymentOptions(**data)

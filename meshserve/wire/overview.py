@@ -1,0 +1,50 @@
+"""The state of the mesh, from the wire."""
+
+from __future__ import annotations
+
+from meshserve.model.overview import ApplicationOverview, DeploymentOverview, MeshOverview, ProxyOverview
+from meshserve.v1 import controller_pb2
+
+
+def overview_from_proto(proto: controller_pb2.StatusResponse) -> MeshOverview:
+    """The whole mesh."""
+    return MeshOverview(
+        applications={one.name: _application(one) for one in proto.applications},
+        proxies={one.node_id: _proxy(one) for one in proto.proxies},
+        target_capacity=proto.target_capacity if proto.HasField("target_capacity") else None,
+        generation=proto.generation,
+    )
+
+
+def _application(proto: controller_pb2.ApplicationStatusInfo) -> ApplicationOverview:
+    return ApplicationOverview(
+        name=proto.name,
+        status=proto.status,
+        message=proto.message,
+        route_prefix=proto.route_prefix if proto.HasField("route_prefix") else None,
+        ingress=proto.ingress_deployment,
+        last_deployed_time_s=proto.last_deployed_time_s,
+        generation=proto.generation,
+        deployments=tuple(_deployment(one) for one in proto.deployments),
+    )
+
+
+def _deployment(proto: controller_pb2.DeploymentStatusInfo) -> DeploymentOverview:
+    return DeploymentOverview(
+        name=proto.name,
+        status=proto.status,
+        status_trigger=proto.status_trigger,
+        message=proto.message,
+        replica_states=dict(proto.replica_states),
+        target_num_replicas=proto.target_num_replicas,
+    )
+
+
+def _proxy(proto: controller_pb2.ProxyStatusInfo) -> ProxyOverview:
+    return ProxyOverview(
+        node_id=proto.node_id,
+        status=proto.status,
+        http_address=proto.http_address,
+        grpc_address=proto.grpc_address,
+        message=proto.message,
+    )

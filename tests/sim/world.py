@@ -1,0 +1,392 @@
+"""A make-believe cluster in virtual time, run by the real control plane: `fold`, `plan`, and nothing else of it.
+
+What the executor does is imitated: every action has an effect on the cluster after a while and then an event for
+the controller that asked. Faults are drawn from the seed. When the controller restarts, effects under way still happen,
+but their events are lost with the controller that waited for them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+from meshserve.core import actions as ac
+from meshserve.core import desire
+from meshserve.core import events as ev
+from meshserve.core.fold import fold
+from meshserve.core.plan import Plan, plan
+from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Resources, Seen, SeenNode
+from meshserve.model.control import Desired, ReplicaRank
+from meshserve.model.ids import DeploymentId, ReplicaId
+from meshserve.model.options import DeploymentOptions
+from meshserve.model.targets import DeploymentTargets, RouteTable
+
+GRID_S = 0.125
+
+
+@dataclass
+class Faults:
+    """How likely things go wrong, each time they are tried.
+
+    Attributes:
+        lost_answer: the answer to a call comes only after the executor has asked again.
+        life_s: mean life of a process; 0 for as long as it is wanted.
+    """
+
+    launch_fails: float = 0.0
+    constructor_fails: float = 0.0
+    reconfigure_fails: float = 0.0
+    check_fails: float = 0.0
+    lost_answer: float = 0.0
+    life_s: float = 0.0
+
+
+@dataclass
+class FakeReplica:
+    """One process as it really is.
+
+    Attributes:
+        watched: the controller that runs now hears of its death.
+    """
+
+    id: ReplicaId
+    node_id: str
+    alive: bool = True
+    listening: bool = False
+    ready: bool = False
+    draining: bool = False
+    watched: bool = True
+    code_version: str = ""
+    options: DeploymentOptions = field(default_factory=DeploymentOptions)
+    route_prefix: str = ""
+    rank: ReplicaRank | None = None
+
+
+@dataclass
+class FakeProxy:
+    """One proxy as it really is."""
+
+    alive: bool = True
+    routes: tuple[int, int] = (0, 0)
+
+
+class World:
+    """The cluster, the controller's state, and a queue of what will happen.
+
+    Args:
+        seed: decides everything that is left to chance.
+        faults: how likely things go wrong; may be changed at any time.
+        bad_versions: code versions whose constructor always raises.
+        nodes: how many machines there are.
+        room: how many replicas have room at a time.
+    """
+
+    def __init__(self, seed: int, faults: Faults | None = None, nodes: int = 2, room: int = 10_000) -> None:
+        self.rng = Random(seed)
+        self.now = 0.0
+        self.faults = faults or Faults()
+        self.bad_versions: set[str] = set()
+        self.desired = Desired()
+        self.stored = True
+        self.nodes = {f"n{i}": SeenNode(f"n{i}", f"10.0.0.{i}", is_head=i == 0) for i in range(nodes)}
+        self.room = room
+        self.replicas: dict[ReplicaId, FakeReplica] = {}
+        self.proxies: dict[str, FakeProxy] = {}
+        self.published: dict[DeploymentId, DeploymentTargets] = {}
+        self.routes: RouteTable | None = None
+        self.seen = self.heard = Seen(epoch=1, began_at=0.0)
+        self.plan = Plan(self.desired, self.seen, wake_at=0.0)
+        self.life = 1
+        self.turns = 0
+        self.after_turn: Callable[[World, Plan, Plan], None] = lambda world, before, now: None
+        self.log: list[str] = []
+        self._planned: Plan | None = None
+        self._ids = 0
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._inbox: list[ev.Event] = []
+        self._sequence = 0
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def at(self, delay_s: float, happening: Callable[[], None]) -> None:
+        """Something will happen, on a grid: a real loop, too, hears of several things at once."""
+        self._sequence += 1
+        at = math.ceil((self.now + delay_s) / GRID_S) * GRID_S
+        heapq.heappush(self._queue, (at, self._sequence, happening))
+
+    def soon(self, mean_s: float = 0.5) -> float:
+        """A short while, by chance."""
+        return self.rng.expovariate(1 / mean_s)
+
+    def run(self, until: float) -> None:
+        """Lets time pass."""
+        self.turn()
+        while True:
+            due = min(self._queue[0][0] if self._queue else float("inf"), self.plan.wake_at)
+            if due > until:
+                self.now = until
+                return
+            self.now = due
+            while self._queue and self._queue[0][0] <= self.now:
+                heapq.heappop(self._queue)[2]()
+            self.turn()
+
+    def turn(self) -> None:
+        """One turn of the controller's loop: absorb, plan, publish, act."""
+        self.turns += 1
+        for event in self._inbox:
+            self.seen = fold(self.seen, event, self.now)
+        self._inbox.clear()
+        before, self.heard = self.plan, self.seen
+        self.plan = self._planned = plan(self.desired, self.seen, self.now, self.new_id, self._planned)
+        self.seen = self.plan.seen
+        for targets in self.plan.targets:
+            self.published[targets.deployment] = targets
+        if self.plan.routes is not None:
+            self.routes = self.plan.routes
+            self.at(self.soon(0.02), self._tell_proxies)
+        self.after_turn(self, before, self.plan)
+        for action in self.plan.actions:
+            self._perform(action)
+
+    def new_id(self) -> str:
+        """A tag that was never used before."""
+        self._ids += 1
+        return f"r{self._ids}"
+
+    def want(self, change: Callable[[Desired], Desired]) -> None:
+        """Desired state changes; it is stored at once."""
+        self.desired = change(self.desired)
+
+    def restart_controller(self) -> None:
+        """The controller dies and a new one begins with what was stored."""
+        self.life += 1
+        self._inbox.clear()
+        self._planned = None
+        for replica in self.replicas.values():
+            replica.watched = False
+        self.seen = Seen(epoch=self.life, began_at=self.now)
+        self.plan = Plan(self.desired, self.seen, wake_at=self.now)
+
+    def _post(self, life: int, event: ev.Event) -> None:
+        if life == self.life:
+            self._inbox.append(event)
+
+    def _answer(self, event: ev.Event, delay_s: float = 0.0) -> Callable[[], None]:
+        """Tells the controller that runs now, if it still runs then."""
+        life = self.life
+        if self.rng.random() < self.faults.lost_answer:
+            delay_s += self.rng.uniform(1, 5)
+        return lambda: self.at(delay_s, lambda: self._post(life, event)) if delay_s else self._post(life, event)
+
+    # -- actions -------------------------------------------------------------------------------------------------
+
+    def _perform(self, action: ac.Action) -> None:
+        handlers: dict[type[Any], Callable[[Any], None]] = {
+            ac.ListProcesses: self._list,
+            ac.LookAtNodes: self._look,
+            ac.StartReplica: self._start,
+            ac.InitializeReplica: self._initialize,
+            ac.ReconfigureReplica: self._reconfigure,
+            ac.CheckReplica: self._check,
+            ac.DescribeReplica: self._describe,
+            ac.DrainReplica: self._drain,
+            ac.KillReplica: self._kill,
+            ac.StartProxy: self._start_proxy,
+            ac.FindProxy: self._find_proxy,
+            ac.CheckProxy: self._check_proxy,
+            ac.DrainProxy: lambda action: None,
+            ac.KillProxy: self._kill_proxy,
+            ac.RecordFailure: self._record_failure,
+            ac.Forget: self._forget,
+            ac.ClearStore: self._clear,
+        }
+        handlers[type(action)](action)
+
+    def _list(self, action: ac.ListProcesses) -> None:
+        life = self.life
+
+        def listed() -> None:
+            replicas = tuple(replica.id for replica in self.replicas.values() if replica.alive)
+            proxies = tuple(node_id for node_id, proxy in self.proxies.items() if proxy.alive)
+            self._post(life, ev.Listed(replicas, proxies))
+
+        self.at(self.soon(0.1), listed)
+
+    def _look(self, action: ac.LookAtNodes) -> None:
+        life, free = self.life, float(self.room - len(self.alive()))
+        event = ev.NodesSeen(tuple(self.nodes.values()), Resources({"CPU": float(self.room)}, {"CPU": free}))
+        self.at(self.soon(0.1), lambda: self._post(life, event))
+
+    def alive(self, deployment: DeploymentId | None = None) -> list[FakeReplica]:
+        """Processes that exist, of one deployment or of all."""
+        return [
+            replica
+            for replica in self.replicas.values()
+            if replica.alive and deployment in (None, replica.id.deployment)
+        ]
+
+    def _start(self, action: ac.StartReplica) -> None:
+        assert action.replica not in self.replicas, "a replica's tag was used twice"
+        stays = [node.node_id for node in self.nodes.values() if not node.leaves_at]
+        replica = FakeReplica(action.replica, self.rng.choice(stays or list(self.nodes)))
+        self.replicas[action.replica] = replica
+        self._launch(replica, self.life)
+
+    def _launch(self, replica: FakeReplica, life: int) -> None:
+        """Waits for room, then for the process."""
+        if not replica.alive:
+            return
+        if sum(other.listening for other in self.alive()) >= self.room:
+            self.at(1.0, lambda: self._launch(replica, life))
+            return
+        if self.rng.random() < self.faults.launch_fails:
+            # The process may live although its start was reported as failed.
+            replica.alive = self.rng.random() < 0.3
+            self.at(self.soon(), lambda: self._post(life, ev.ReplicaFailed(replica.id, "no process")))
+            return
+        process = Process(f"{replica.id}:1", replica.node_id, self.nodes[replica.node_id].node_ip, 1)
+        if self.faults.life_s:
+            self.at(self.rng.expovariate(1 / self.faults.life_s), lambda: self._end_of_life(replica))
+        answer = self._answer(ev.ReplicaLaunched(replica.id, process)) if life == self.life else lambda: None
+        self.at(self.soon(), lambda: self._listen(replica, answer))
+
+    def _listen(self, replica: FakeReplica, answer: Callable[[], None]) -> None:
+        if replica.alive:
+            replica.listening = True
+            answer()
+
+    def _end_of_life(self, replica: FakeReplica) -> None:
+        if self.faults.life_s:
+            self.die(replica)
+
+    def die(self, replica: FakeReplica) -> None:
+        """A process ends by itself."""
+        if replica.alive:
+            replica.alive = replica.ready = False
+            if replica.watched:
+                self.at(self.soon(0.1), self._answer(ev.ReplicaDied(replica.id)))
+
+    def _initialize(self, action: ac.InitializeReplica) -> None:
+        replica, spec = self.replicas[action.replica], action.want.spec
+        fails = spec.code_version in self.bad_versions or self.rng.random() < self.faults.constructor_fails
+        ready = self._answer(ev.ReplicaReady(replica.id, Introduction(route_patterns=(spec.code_version,))))
+        failed = self._answer(ev.ReplicaFailed(replica.id, "ValueError: the constructor raised"))
+
+        def constructed() -> None:
+            if replica.alive and not fails:
+                replica.ready, replica.code_version, replica.options = True, spec.code_version, spec.options
+                replica.rank, replica.route_prefix = action.rank, action.want.route_prefix
+                ready()
+            elif replica.alive:
+                failed()
+
+        self.at(self.soon(1.0), constructed)
+
+    def _reconfigure(self, action: ac.ReconfigureReplica) -> None:
+        replica = self.replicas[action.replica]
+        if self.rng.random() < self.faults.reconfigure_fails:
+            event: ev.Event = ev.ReplicaReconfigureFailed(replica.id, "ValueError: reconfigure raised")
+        else:
+            event = ev.ReplicaReconfigured(replica.id)
+            replica.options, replica.rank = action.options, action.rank
+            replica.route_prefix = action.route_prefix
+        self.at(self.soon(0.2), self._answer(event))
+
+    def _check(self, action: ac.CheckReplica) -> None:
+        replica = self.replicas[action.replica]
+        if not replica.alive or self.rng.random() < self.faults.check_fails:
+            self.at(self.soon(0.1), self._answer(ev.ReplicaUnhealthy(replica.id, "it did not answer")))
+        else:
+            self.at(self.soon(0.1), self._answer(ev.ReplicaHealthy(replica.id, Report())))
+
+    def _describe(self, action: ac.DescribeReplica) -> None:
+        life, replica = self.life, self.replicas[action.replica]
+
+        def described() -> None:
+            if not replica.alive or not replica.listening:
+                self._post(life, ev.ReplicaLost(replica.id))
+                return
+            replica.watched = replica.watched or life == self.life
+            process = Process(f"{replica.id}:1", replica.node_id, "", 1)
+            self._post(
+                life,
+                ev.ReplicaDescribed(
+                    replica.id,
+                    process,
+                    replica.ready,
+                    replica.draining,
+                    replica.code_version,
+                    replica.options,
+                    replica.route_prefix,
+                    replica.rank,
+                    Introduction(route_patterns=(replica.code_version,)),
+                    0.0,
+                ),
+            )
+
+        self.at(self.soon(0.3), described)
+
+    def _drain(self, action: ac.DrainReplica) -> None:
+        replica = self.replicas[action.replica]
+        replica.draining = True
+        takes_s = min(action.wait_loop_s + self.soon(2.0), action.timeout_s)
+        self.at(takes_s, self._answer(ev.ReplicaDrained(replica.id)))
+
+    def _kill(self, action: ac.KillReplica) -> None:
+        replica, answer = self.replicas[action.replica], self._answer(ev.ReplicaDied(action.replica))
+
+        def killed() -> None:
+            replica.alive = replica.ready = False
+            answer()
+
+        self.at(self.soon(0.2), killed)
+
+    # -- proxies and the store -----------------------------------------------------------------------------------
+
+    def _start_proxy(self, action: ac.StartProxy) -> None:
+        self.proxies[action.node_id] = FakeProxy(routes=self.routes.version if self.routes else (0, 0))
+        process = Process(f"{action.node_id}:2", action.node_id)
+        self.at(self.soon(1.0), self._answer(ev.ProxyLaunched(action.node_id, process)))
+
+    def _find_proxy(self, action: ac.FindProxy) -> None:
+        process = Process(f"{action.node_id}:2", action.node_id)
+        self.at(self.soon(0.1), self._answer(ev.ProxyLaunched(action.node_id, process)))
+
+    def _check_proxy(self, action: ac.CheckProxy) -> None:
+        life = self.life
+
+        def checked() -> None:
+            proxy = self.proxies.get(action.node_id)
+            if proxy is None or not proxy.alive:
+                self._post(life, ev.ProxyUnreachable(action.node_id, "it did not answer"))
+                return
+            report = ProxyReport("", "h:1", "g:1", 0, proxy.routes)
+            self._post(life, ev.ProxyChecked(action.node_id, report, Process(action.address, action.node_id)))
+
+        self.at(self.soon(0.02), checked)
+
+    def _kill_proxy(self, action: ac.KillProxy) -> None:
+        self.proxies.pop(action.node_id, None)
+        self.at(self.soon(0.1), self._answer(ev.ProxyDied(action.node_id)))
+
+    def _tell_proxies(self) -> None:
+        for proxy in self.proxies.values():
+            proxy.routes = self.routes.version if self.routes else (0, 0)
+
+    def _record_failure(self, action: ac.RecordFailure) -> None:
+        self.desired = desire.set_failure(self.desired, action.deployment, action.version, action.message)
+
+    def _forget(self, action: ac.Forget) -> None:
+        self.at(0.01, lambda: self.want(lambda desired: desire.forget(desired, action.app, action.generation)))
+
+    def _clear(self, action: ac.ClearStore) -> None:
+        self.stored = False
+
+    def leave(self, node_id: str, in_s: float) -> None:
+        """A machine announces that it goes away."""
+        self.nodes[node_id] = replace(self.nodes[node_id], leaves_at=self.now + in_s)

@@ -1,0 +1,99 @@
+"""Autoscaling by a real controller over loopback: a router's reports become replicas."""
+
+from dataclasses import replace
+from typing import Any
+
+from conditions import until
+from controller_mesh import LocalMesh, Watcher, application, local_mesh
+
+from meshserve.model.autoscaling import AutoscalingContext
+from meshserve.model.control import ApplicationSpec
+from meshserve.model.ids import DeploymentId
+from meshserve.model.options import AutoscalingOptions
+from meshserve.v1 import watch_pb2
+
+MODEL = DeploymentId("app", "Model")
+
+
+def scaled(**options: Any) -> ApplicationSpec:
+    """An application scaled without delays."""
+    fast = {"upscale_delay_s": 0.0, "downscale_delay_s": 0.0, "look_back_period_s": 0.1, "max_replicas": 4}
+    config = AutoscalingOptions(**{**fast, **options})
+    return replace(application(autoscaling_config=config), external_scaler_enabled=False)
+
+
+async def report(watcher: Watcher, queued: int, running: int) -> None:
+    """The router at the other end of a stream has so many calls in hand."""
+    key = watch_pb2.DeploymentKey(app=MODEL.app, deployment=MODEL.name)
+    load = watch_pb2.RouterReport(key=key, queued=queued, running=running)
+    await watcher.stream.write(watch_pb2.WatchRequest(reports=[load]))
+
+
+async def until_running(mesh: LocalMesh, count: int) -> None:
+    """Waits until so many replicas run and no others are left."""
+    await mesh.wait(
+        lambda status: (
+            dict(status.applications[0].deployments[0].replica_states) == ({"RUNNING": count} if count else {})
+        )
+    )
+
+
+def always_three(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
+    """A user's policy."""
+    return 3, {}
+
+
+def broken(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
+    """A user's policy that fails."""
+    raise ValueError("no idea")
+
+
+async def test_replicas_follow_the_calls_in_hand_up_and_down():
+    async with local_mesh() as mesh, mesh.watching(MODEL) as watcher:
+        await mesh.apply(scaled())
+        await until_running(mesh, 1)
+        await report(watcher, 4, 2)
+        await until_running(mesh, 3)
+        await report(watcher, 0, 0)
+        await until_running(mesh, 1)
+
+
+async def test_a_waiting_call_starts_the_first_replica_and_without_calls_none_stays():
+    async with local_mesh() as mesh, mesh.watching(MODEL) as watcher:
+        await mesh.apply(scaled(min_replicas=0))
+        await mesh.until_state("RUNNING")
+        assert not mesh.replicas
+        await report(watcher, 1, 0)
+        await until_running(mesh, 1)
+        await report(watcher, 0, 0)
+        await until_running(mesh, 0)
+
+
+async def test_calls_of_a_lost_router_hold_no_replicas():
+    async with local_mesh() as mesh:
+        await mesh.apply(scaled())
+        await until_running(mesh, 1)
+        async with mesh.watching(MODEL) as watcher:
+            await report(watcher, 0, 6)
+            await until_running(mesh, 3)
+        await until_running(mesh, 1)
+
+
+async def test_a_deployment_begins_with_its_initial_replicas():
+    async with local_mesh() as mesh:
+        await mesh.apply(scaled(initial_replicas=2, downscale_delay_s=600.0))
+        await until_running(mesh, 2)
+
+
+async def test_a_policy_named_by_its_import_path_decides():
+    async with local_mesh() as mesh:
+        await mesh.apply(scaled(policy_function=f"{__name__}:always_three"))
+        await until_running(mesh, 3)
+
+
+async def test_a_policy_that_fails_keeps_the_replicas_and_is_logged(caplog):
+    async with local_mesh() as mesh:
+        await mesh.apply(scaled(policy_function=f"{__name__}:broken", initial_replicas=2))
+        await until_running(mesh, 2)
+        await until(lambda: "no idea" in caplog.text)
+        assert len(mesh.replicas) == 2

@@ -1,0 +1,129 @@
+"""What no gRPC library would send: every one has an exact status, and nothing of it stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from conditions import until
+from grpc_app import Shapes
+from grpc_mesh import GrpcMesh
+from raw_http2 import UNARY, exchange, framed
+from replicas import on_io
+from rpcs.v1.shapes_pb2 import Note
+
+OK, INTERNAL, UNIMPLEMENTED, EXHAUSTED = 0, 13, 12, 8
+DOWN = UNARY.replace("Unary", "Down")
+NOTE = Note(text="hi").SerializeToString()
+
+
+async def send(mesh, body, **kwargs):
+    answer = await asyncio.to_thread(exchange, mesh.address, body, **kwargs)
+    await until(lambda: mesh.in_flight.count == 0 and mesh.ongoing("one") == 0)
+    return answer
+
+
+def test_the_raw_client_can_do_it_right():
+    @on_io
+    async def check():
+        async with GrpcMesh({"one": Shapes}) as mesh:
+            answer = await send(mesh, framed(NOTE))
+            assert (answer.headers[":status"], answer.status) == ("200", OK)
+            assert answer.body == framed(Note(text="HI").SerializeToString())
+            assert answer.headers["request_id"]
+
+    check()
+
+
+@pytest.mark.parametrize("path", [UNARY, DOWN, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"])
+@pytest.mark.parametrize("body", [None, b"", b"\0\0", framed(b"abc", size=100)])
+def test_a_call_without_a_whole_request_is_an_internal_error_instead_of_a_wait(path, body):
+    @on_io
+    async def check():
+        async with GrpcMesh({"one": Shapes}) as mesh:
+            answer = await send(mesh, body, path=path)
+            assert answer.status == INTERNAL
+            assert "without a whole request" in answer.headers["grpc-message"]
+            assert "grpc-status-details-bin" in answer.headers
+            assert answer.headers["request_id"]
+
+    check()
+
+
+@pytest.mark.parametrize("path", [UNARY, DOWN, UNARY.replace("Unary", "Up"), "/grpc.health.v1.Health/Check"])
+def test_bytes_that_are_not_the_message_are_an_internal_error(path):
+    @on_io
+    async def check():
+        async with GrpcMesh({"one": Shapes}) as mesh:
+            answer = await send(mesh, framed(b"\xff\xff\xff"), path=path)
+            assert answer.status == INTERNAL
+            assert (
+                "not a valid meshserve.tests.v1.Note" in answer.headers["grpc-message"]
+                or "not the message" in (answer.headers["grpc-message"])
+            )
+            assert (await mesh.shapes.Unary(Note(text="hi"))).text == "HI"
+
+    check()
+
+
+@pytest.mark.parametrize("path", ["/no.such.Service/Method", "/meshserve.tests.v1.ShapesService/No", "/nonsense", "/"])
+def test_unknown_services_and_methods_are_unimplemented_whatever_is_sent(path):
+    @on_io
+    async def check():
+        async with GrpcMesh({"one": Shapes}) as mesh:
+            for body in (None, framed(NOTE), b"garbage"):
+                assert (await send(mesh, body, path=path)).status == UNIMPLEMENTED
+
+    check()
+
+
+@on_io
+async def test_a_size_above_the_limit_is_refused_before_the_bytes_come():
+    async with GrpcMesh({"one": Shapes}, max_receive_message_bytes=1000) as mesh:
+        answer = await send(mesh, framed(b"x", size=1 << 30))
+        assert answer.status == EXHAUSTED
+        assert "larger than max" in answer.headers["grpc-message"]
+
+
+@on_io
+async def test_a_compressed_message_without_an_encoding_is_an_internal_error():
+    async with GrpcMesh({"one": Shapes}) as mesh:
+        assert (await send(mesh, framed(NOTE, flag=1))).status == INTERNAL
+
+
+@on_io
+async def test_what_is_not_a_post_is_reset():
+    async with GrpcMesh({"one": Shapes}) as mesh:
+        answer = await send(mesh, None, **{":method": "GET"})
+        assert answer.reset or answer.status > 0
+        assert (await mesh.shapes.Unary(Note(text="hi"))).text == "HI"
+
+
+@on_io
+async def test_an_expired_grpc_timeout_is_a_deadline_exceeded():
+    async with GrpcMesh({"one": Shapes}) as mesh:
+        answer = await send(mesh, framed(NOTE), grpc_timeout="1n")
+        assert answer.status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+
+
+@on_io
+async def test_http_1_gets_no_answer_and_does_no_harm():
+    async with GrpcMesh({"one": Shapes}) as mesh:
+        host, _, port = mesh.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            while await reader.read(1024):
+                pass
+        writer.close()
+        assert (await mesh.shapes.Unary(Note(text="hi"))).text == "HI"
+
+
+@on_io
+async def test_responses_are_compressed_when_the_options_say_so():
+    async with GrpcMesh({"one": Shapes}, compression="gzip") as mesh:
+        long = framed(Note(text="x" * 10_000).SerializeToString())
+        answer = await send(mesh, long, grpc_accept_encoding="identity,gzip")
+        assert answer.headers["grpc-encoding"] == "gzip"
+        assert len(answer.body) < 1000

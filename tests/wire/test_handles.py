@@ -1,0 +1,352 @@
+"""Handles against real replicas over loopback: every way to call, to wait, to chain, to cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import pickle
+import threading
+import time
+
+import cloudpickle
+import pytest
+from replicas import DEPLOYMENT, LocalMesh, LocalReplica
+
+from meshserve.errors import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    InvalidCallError,
+    MeshServeException,
+    RemoteError,
+    RemoteTraceback,
+    RequestCancelledError,
+)
+from meshserve.model.options import DeploymentOptions
+from meshserve.routing.directory import process_directory, set_process_directory
+from meshserve.routing.handle import DeploymentHandle
+from meshserve.routing.layers import CALLER_STACK
+from meshserve.routing.service import Service, stack
+from meshserve.rpc.io_thread import io_thread
+from meshserve.user.context import get_request_context
+
+
+class OneDeployment:
+    """A directory that knows one deployment."""
+
+    def __init__(self, mesh: LocalMesh) -> None:
+        self.mesh = mesh
+
+    def service(self, deployment: object) -> Service:
+        assert deployment == DEPLOYMENT
+        return stack(CALLER_STACK, self.mesh.router)
+
+
+class Model:
+    def __init__(self):
+        self.calls = []
+        self.hanging = 0
+        self.cancelled = 0
+        self.inner = DeploymentHandle("Model", "app")
+
+    async def __call__(self, value="called"):
+        return value
+
+    async def add(self, a, b=0):
+        self.calls.append((a, b))
+        return a + b
+
+    def sync_add(self, a, b=0):
+        return a + b
+
+    async def fail(self, *args):
+        self.calls.append("fail")
+        raise ValueError("bad", 7)
+
+    async def unpicklable_error(self):
+        class Odd(Exception):
+            def __init__(self):
+                super().__init__("odd")
+                self.lock = threading.Lock()
+
+        raise Odd
+
+    async def unpicklable_result(self):
+        return threading.Lock()
+
+    async def hang(self):
+        self.hanging += 1
+        try:
+            await asyncio.sleep(60)
+        finally:
+            self.cancelled += 1
+
+    async def count(self, n):
+        for i in range(n):
+            yield i
+
+    async def fail_after(self, n):
+        for i in range(n):
+            yield i
+        raise ValueError("after")
+
+    def sync_count(self, n):
+        yield from range(n)
+
+    async def total(self, items):
+        return sum([item async for item in items])
+
+    async def nested_hang(self, depth):
+        if depth:
+            return await self.inner.nested_hang.remote(depth - 1)
+        return await self.hang()
+
+    async def seen(self):
+        context = get_request_context()
+        return context.request_id, context.multiplexed_model_id
+
+    async def nested_seen(self):
+        return await self.seen(), await self.inner.seen.remote()
+
+    def sync_nested(self, a):
+        return self.inner.add.remote(a, 1).result()
+
+    async def state(self):
+        return self.calls, self.cancelled
+
+
+@pytest.fixture
+def served():
+    with_mesh = LocalMesh(LocalReplica("a", Model))
+    io_thread().run(with_mesh.__aenter__())
+    set_process_directory(OneDeployment(with_mesh))
+    yield DeploymentHandle("Model", "app")
+    set_process_directory(None)
+    io_thread().run(with_mesh.__aexit__(None, None, None))
+
+
+def test_result_in_synchronous_code(served):
+    assert served.remote().result() == "called"
+    assert served.add.remote(1, b=2).result() == 3
+    assert served.sync_add.remote(1, b=2).result() == 3
+    assert served.options(method_name="add").remote(5).result() == 5
+
+
+async def test_await_in_a_running_loop_and_twice(served):
+    response = served.add.remote(1, 2)
+    assert await response == 3
+    assert await response == 3
+    with pytest.raises(RuntimeError, match="await the response"):
+        response.result()
+
+
+async def test_many_calls_at_once(served):
+    assert await asyncio.gather(*(served.add.remote(i, 1) for i in range(300))) == list(range(1, 301))
+
+
+def test_many_threads_share_a_handle(served):
+    sums = []
+
+    def work(k):
+        sums.append(sum(served.add.remote(i, k).result() for i in range(20)))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(sums) == sorted(190 + 20 * k for k in range(8))
+
+
+async def test_exception_keeps_class_arguments_and_remote_traceback(served):
+    with pytest.raises(ValueError) as caught:
+        await served.fail.remote()
+    assert caught.value.args == ("bad", 7)
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert "in fail" in str(caught.value.__cause__)
+
+
+async def test_what_cannot_be_pickled_is_a_readable_error(served):
+    with pytest.raises(RemoteError, match="Odd: odd"):
+        await served.unpicklable_error.remote()
+    with pytest.raises(TypeError, match="cannot send lock"):
+        await served.unpicklable_result.remote()
+    response = served.add.remote(threading.Lock())  # nothing is raised here
+    with pytest.raises(TypeError, match="cannot send lock"):
+        await response
+
+
+async def test_unknown_method_and_unknown_option(served):
+    with pytest.raises(InvalidCallError, match="no method 'nope'"):
+        await served.nope.remote()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'methd_name'"):
+        served.options(methd_name="x")
+
+
+async def test_stream_from_async_and_sync_generators(served):
+    stream = served.options(stream=True)
+    assert [i async for i in stream.count.remote(3000)] == list(range(3000))
+    assert [i async for i in stream.sync_count.remote(3000)] == list(range(3000))
+
+
+def test_stream_in_synchronous_code(served):
+    assert list(served.options(method_name="count", stream=True).remote(10)) == list(range(10))
+
+
+async def test_error_after_items_arrives_after_the_items(served):
+    got = []
+    with pytest.raises(ValueError, match="after"):
+        async for item in served.options(stream=True).fail_after.remote(5):
+            got.append(item)  # noqa: PERF401 - it must keep what came before the error
+    assert got == [0, 1, 2, 3, 4]
+
+
+async def test_stream_flag_mismatch_is_a_type_error_on_use(served):
+    with pytest.raises(TypeError, match="stream=True"):
+        await served.count.remote(3)
+    with pytest.raises(TypeError, match="not a generator"):
+        await anext(served.options(stream=True).add.remote(1))
+    with pytest.raises(TypeError, match="no single result"):
+        await served.options(stream=True).count.remote(3)
+    with pytest.raises(TypeError, match="no single result"):
+        served.options(stream=True).count.remote(3).result()
+    with pytest.raises(RuntimeError, match="async for"):
+        iter(served.options(stream=True).count.remote(3))
+
+
+async def test_response_as_argument_arrives_as_its_value_and_upstream_runs_once(served):
+    first = served.add.remote(1, 2)
+    second = served.add.remote(first, b=first)
+    third = served.add.remote(second, b=served.sync_add.remote(10))
+    assert await third == 16
+    assert await first == 3
+    calls, _ = await served.state.remote()
+    assert calls.count((1, 2)) == 1
+
+
+async def test_upstream_failure_is_the_downstream_failure_and_downstream_never_runs(served):
+    response = served.add.remote(served.fail.remote(), 1)
+    with pytest.raises(ValueError, match="bad"):
+        await response
+    assert (await served.state.remote())[0] == ["fail"]
+
+
+async def test_response_generator_as_argument_is_refused(served):
+    with pytest.raises(RuntimeError, match="iterate it"):
+        await served.add.remote(served.options(stream=True).count.remote(2))
+
+
+async def test_generators_as_first_argument_stream_to_the_callee(served):
+    async def numbers():
+        for i in range(100):
+            yield i
+
+    assert await served.total.remote(numbers()) == sum(range(100))
+    assert await served.total.remote(i for i in range(100)) == sum(range(100))
+
+
+async def test_cancel_reaches_user_code(served):
+    response = served.hang.remote()
+    while not process_directory().mesh.replicas[0].user.callable.hanging:
+        await asyncio.sleep(0.005)
+    response.cancel()
+    assert response.cancelled()
+    with pytest.raises(RequestCancelledError):
+        await response
+    while (await served.state.remote())[1] != 1:
+        await asyncio.sleep(0.005)
+
+
+async def test_outer_task_cancel_stays_a_cancelled_error(served):
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await served.hang.remote()
+
+
+async def test_cancel_reaches_children_of_children(served):
+    response = served.nested_hang.remote(3)
+    while not process_directory().mesh.replicas[0].user.callable.hanging:
+        await asyncio.sleep(0.005)
+    response.cancel()
+    with pytest.raises(RequestCancelledError):
+        await response
+    while process_directory().mesh.replicas[0].admission.ongoing:
+        await asyncio.sleep(0.005)
+    assert (await served.state.remote())[1] == 1
+
+
+async def test_deadline_ends_the_call_and_reaches_user_code(served):
+    since = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await served.options(timeout_s=0.1).hang.remote()
+    assert time.monotonic() - since < 5
+    while (await served.state.remote())[1] != 1:
+        await asyncio.sleep(0.005)
+
+
+async def test_deadline_shrinks_for_children(served):
+    with pytest.raises(TimeoutError):
+        await served.options(timeout_s=0.2).nested_hang.remote(2)
+    while process_directory().mesh.replicas[0].admission.ongoing:
+        await asyncio.sleep(0.005)
+
+
+def test_result_timeout_leaves_the_call_running(served):
+    response = served.hang.remote()
+    with pytest.raises(TimeoutError):
+        response.result(timeout_s=0.05)
+    assert (served.state.remote().result())[1] == 0
+    response.cancel()
+    with pytest.raises(RequestCancelledError):
+        response.result(timeout_s=5)
+
+
+async def test_children_inherit_the_request_id_but_not_the_model(served):
+    own, child = await served.options(multiplexed_model_id="m1").nested_seen.remote()
+    assert own[0] == child[0] and own[1] == "m1" and child[1] == ""
+
+
+async def test_blocking_for_a_result_in_a_synchronous_method_is_fine(served):
+    assert await served.sync_nested.remote(4) == 5
+
+
+async def test_abandoned_stream_frees_its_slot(served):
+    stream = served.options(stream=True).count.remote(10**9)
+    assert await anext(stream) == 0
+    del stream
+    gc.collect()
+    while process_directory().mesh.replicas[0].admission.ongoing:
+        await asyncio.sleep(0.005)
+
+
+async def test_a_handle_survives_pickling_and_probing(served):
+    copies = [pickle.loads(pickle.dumps(served)), cloudpickle.loads(cloudpickle.dumps(served)), copy.deepcopy(served)]
+    for other in copies:
+        assert await other.add.remote(1) == 1
+        assert other.handle_id != served.handle_id
+    assert not hasattr(served, "__array__")
+    assert await served.__call__.remote("x") == "x"
+    with pytest.raises(MeshServeException, match="top-level argument"):
+        pickle.dumps(served.remote())
+
+
+async def test_nothing_serves_a_deleted_deployment(served):
+    mesh = process_directory().mesh
+    io_thread().run(_publish(mesh, replicas=(), exists=False))
+    with pytest.raises(DeploymentUnavailableError, match="no such deployment"):
+        await served.remote()
+
+
+async def test_backpressure_is_an_error_on_the_response(served):
+    mesh = process_directory().mesh
+    mesh.replicas[0].options = DeploymentOptions(max_ongoing_requests=1, max_queued_requests=1)
+    mesh.replicas[0].admission.limit = 1
+    io_thread().run(_publish(mesh))
+    responses = [served.hang.remote() for _ in range(3)]
+    with pytest.raises(BackPressureError) as caught:
+        await responses[2]
+    assert caught.value.max_queued_requests == 1
+    for response in responses[:2]:
+        response.cancel()
+
+
+async def _publish(mesh, **fields):
+    mesh.publish(**fields)

@@ -1,0 +1,225 @@
+"""The proxy process as the controller sees it: where it serves, why it does not, how it drains; HTTPS; stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import httpx
+import pytest
+from http_mesh import FakeServices, HttpMesh, Served, eventually, serving
+from replicas import TOKEN
+
+from meshserve.proxy import process as process_module
+from meshserve.proxy.http_server import bind
+from meshserve.proxy.options import HttpOptions
+from meshserve.proxy.process import ProxyProcess
+from meshserve.rpc.channel import internal_channel
+from meshserve.rpc.io_thread import io_thread
+from meshserve.rpc.token import token_metadata
+from meshserve.v1 import proxy_control_pb2 as pb
+from meshserve.v1 import proxy_control_pb2_grpc
+
+
+class FakeDirectory(FakeServices):
+    async def close(self) -> None: ...
+
+
+def boot(**http: Any) -> dict[str, Any]:
+    options = pb.ProxyOptions(http_json=json.dumps({"host": "127.0.0.1", "port": 0} | http), grpc_json='{"port": -1}')
+    return {"token": TOKEN, "host": "127.0.0.1", "node_id": "n", "options": options.SerializeToString()}
+
+
+@asynccontextmanager
+async def started(directory: FakeDirectory, **http: Any) -> AsyncIterator[tuple[ProxyProcess, Any]]:
+    """A proxy process and a stub of its control service; on the I/O thread."""
+    process = await process_module.start(boot(**http), io_thread(), directory)  # type: ignore[arg-type]  # a fake
+    channel = internal_channel(process.address)
+    try:
+        yield process, proxy_control_pb2_grpc.ProxyControlServiceStub(channel)
+    finally:
+        await channel.close()
+        await process.close()
+
+
+METADATA = token_metadata(TOKEN)
+
+
+def test_check_says_where_it_serves_and_by_which_routes() -> None:
+    async def test() -> None:
+        directory = FakeDirectory()
+        async with started(directory) as (process, stub):
+            response = await stub.Check(pb.CheckRequest(), metadata=METADATA)
+            assert response.failure == "" and response.pid > 0
+            assert response.http_address == process.http_address and response.http_address.startswith("127.0.0.1:")
+            assert (response.routes_epoch, response.routes_version, response.draining) == (0, 0, False)
+            from meshserve.model.targets import RouteTable
+
+            directory.watchers[0](RouteTable((3, 7)))
+            response = await stub.Check(pb.CheckRequest(), metadata=METADATA)
+            assert (response.routes_epoch, response.routes_version) == (3, 7)
+
+    HttpMesh.on_io(test())
+
+
+def test_port_in_use_is_told_to_the_controller_and_does_not_end_the_process() -> None:
+    (taken,) = bind("127.0.0.1", 0)
+    port = taken.getsockname()[1]
+
+    async def test() -> None:
+        async with started(FakeDirectory(), port=port) as (_, stub):
+            response = await stub.Check(pb.CheckRequest(), metadata=METADATA)
+            assert f"Cannot serve HTTP on 127.0.0.1:{port}: Address already in use." in response.failure
+            assert response.http_address == ""
+
+    HttpMesh.on_io(test())
+    taken.close()
+
+
+def test_certificate_that_cannot_be_read_is_told_to_the_controller() -> None:
+    async def test() -> None:
+        async with started(FakeDirectory(), ssl_certfile="/nowhere.pem", ssl_keyfile="/nowhere.key") as (_, stub):
+            response = await stub.Check(pb.CheckRequest(), metadata=METADATA)
+            assert "Cannot serve HTTPS with ssl_certfile '/nowhere.pem'" in response.failure
+
+    HttpMesh.on_io(test())
+
+
+def test_no_host_means_no_http() -> None:
+    async def test() -> None:
+        async with started(FakeDirectory(), host=None) as (_, stub):
+            response = await stub.Check(pb.CheckRequest(), metadata=METADATA)
+            assert (response.failure, response.http_address) == ("", "")
+
+    HttpMesh.on_io(test())
+
+
+def test_control_needs_the_token() -> None:
+    async def test() -> None:
+        async with started(FakeDirectory()) as (_, stub):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Check(pb.CheckRequest())
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+    HttpMesh.on_io(test())
+
+
+def test_drain_turns_unhealthy_and_can_be_taken_back() -> None:
+    async def test() -> None:
+        async with started(FakeDirectory()) as (_, stub):
+            await stub.DrainProxy(pb.DrainProxyRequest(draining=True), metadata=METADATA)
+            assert (await stub.Check(pb.CheckRequest(), metadata=METADATA)).draining
+            await stub.DrainProxy(pb.DrainProxyRequest(draining=False), metadata=METADATA)
+            assert not (await stub.Check(pb.CheckRequest(), metadata=METADATA)).draining
+
+    HttpMesh.on_io(test())
+
+
+class Gate:
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.open = asyncio.Event()
+
+    async def __call__(self) -> str:
+        self.waiting += 1
+        await self.open.wait()
+        return "through"
+
+
+@pytest.fixture
+def gate() -> Iterator[Served]:
+    with serving(Gate) as served:
+        yield served
+
+
+def waiting_request(gate: Served, outcome: list[Any]) -> threading.Thread:
+    def get() -> None:
+        try:
+            outcome.append(gate.get("/").text)
+        except httpx.HTTPError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=get)
+    thread.start()
+    eventually(lambda: gate.mesh.user().waiting == 1)
+    return thread
+
+
+def release(gate: Served) -> None:
+    gate.mesh.meshes["app"].replicas[0].user.loop.call_soon_threadsafe(gate.mesh.user().open.set)
+
+
+def test_drain_waits_for_requests_in_hand_and_new_ones_are_served(gate: Served) -> None:
+    from meshserve.proxy.control import ProxyControl
+
+    control = ProxyControl(gate.mesh.applications, gate.mesh.in_flight, None)  # type: ignore[arg-type]  # not asked
+    outcome: list[Any] = []
+    thread = waiting_request(gate, outcome)
+    impatient = HttpMesh.on_io(control.DrainProxy(pb.DrainProxyRequest(draining=True, timeout_s=0.05), None))
+    assert impatient.ongoing == 1
+    draining = io_thread().submit(control.DrainProxy(pb.DrainProxyRequest(draining=True, timeout_s=20), None))
+    with gate.mesh.client() as other:
+        assert other.get("/-/healthz").status_code == 503
+        release(gate)
+        assert draining.result(10).ongoing == 0
+        assert other.get("/").text == "through"
+    thread.join(10)
+    assert outcome == ["through"]
+
+
+def test_stop_lets_requests_in_hand_end_within_its_grace(gate: Served) -> None:
+    outcome: list[Any] = []
+    thread = waiting_request(gate, outcome)
+    stopping = io_thread().submit(gate.mesh.server.stop(grace_s=20))
+    with pytest.raises(httpx.ConnectError):
+        eventually(lambda: httpx.get(gate.mesh.url, timeout=1) is None)
+    release(gate)
+    stopping.result(10)
+    thread.join(10)
+    assert outcome == ["through"]
+
+
+def test_stop_without_grace_breaks_requests_off(gate: Served) -> None:
+    outcome: list[Any] = []
+    thread = waiting_request(gate, outcome)
+    HttpMesh.on_io(gate.mesh.server.stop())
+    thread.join(10)
+    assert isinstance(outcome[0], httpx.HTTPError) or "Internal Server Error" in outcome[0]
+    eventually(lambda: gate.mesh.meshes["app"].replicas[0].admission.ongoing == 0)
+
+
+async def scheme(request: Any) -> str:
+    return f"{request.url.scheme} {request.client.host}"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("certificate")
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    return key, certificate
+
+
+def test_https(certificate: tuple[Path, Path]) -> None:
+    key, cert = certificate
+    http = HttpOptions(ssl_keyfile=str(key), ssl_certfile=str(cert), receive_timeout_s=2)
+    with serving(scheme, http=http) as served:
+        trusting = ssl.create_default_context(cafile=str(cert))
+        with httpx.Client(verify=trusting, base_url=served.mesh.url) as client:
+            assert client.get("/").text == "https 127.0.0.1"
+            assert client.post("/", content=b"x" * 500_000).text == "https 127.0.0.1"
+        plain = served.mesh.url.replace("https", "http")
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(plain)

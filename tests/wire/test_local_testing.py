@@ -1,0 +1,91 @@
+"""Local testing mode: applications in one process, without Ray and without ports."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import meshserve as serve
+from meshserve.errors import DeploymentUnavailableError, RequestCancelledError
+from meshserve.handle import DeploymentHandle
+from meshserve.testing.local import shutdown_local
+
+
+@serve.deployment
+class Adder:
+    def __init__(self, amount: int) -> None:
+        self.amount = amount
+
+    def __call__(self, value: int) -> int:
+        return value + self.amount
+
+    def reconfigure(self, config: dict) -> None:
+        self.amount = config["amount"]
+
+    async def numbers(self, n: int):
+        for i in range(n):
+            yield i
+
+    async def total(self, items):
+        return sum([item async for item in items])
+
+    async def hang(self):
+        await asyncio.sleep(60)
+
+
+@serve.deployment
+class Chain:
+    def __init__(self, first, second) -> None:
+        self.first, self.second = first, second
+
+    async def __call__(self, value: int) -> int:
+        return await self.second.remote(self.first.remote(value))
+
+    async def streamed(self, n: int):
+        async for item in self.first.options(stream=True).numbers.remote(n):
+            yield item * 2
+
+
+@pytest.fixture(autouse=True)
+def _ends():
+    yield
+    shutdown_local()
+
+
+def test_composed_application_runs_in_this_process():
+    handle = serve.run(Chain.bind(Adder.bind(1), Adder.options(name="Ten").bind(10)), _local_testing_mode=True)
+    assert handle.remote(5).result() == 16
+    assert list(handle.options(method_name="streamed", stream=True).remote(4)) == [0, 2, 4, 6]
+
+
+async def test_async_callers_input_streams_and_cancellation():
+    handle = serve.run(Adder.bind(1), _local_testing_mode=True)
+    assert await handle.remote(1) == 2
+    assert await handle.total.remote(i for i in range(2000)) == sum(range(2000))
+    response = handle.hang.remote()
+    response.cancel()
+    with pytest.raises(RequestCancelledError):
+        await response
+
+
+def test_user_config_reaches_reconfigure():
+    handle = serve.run(Adder.options(user_config={"amount": 7}).bind(1), _local_testing_mode=True)
+    assert handle.remote(1).result() == 8
+
+
+def test_constructor_error_is_raised_from_run():
+    @serve.deployment
+    class Broken:
+        def __init__(self) -> None:
+            raise ValueError("no weights")
+
+    with pytest.raises(ValueError, match="no weights"):
+        serve.run(Broken.bind(), _local_testing_mode=True)
+
+
+def test_a_deployment_that_was_not_run_is_unavailable():
+    serve.run(Adder.bind(1), _local_testing_mode=True)
+    other = DeploymentHandle("Other", "default")
+    with pytest.raises(DeploymentUnavailableError, match="does not run in this process"):
+        other.remote(1).result()
