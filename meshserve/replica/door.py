@@ -68,10 +68,8 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
         self._sessions: set[SessionEnd] = set()
         self.user_loop: asyncio.AbstractEventLoop | None = None
         self.sending = PROCESS.recorder(SessionMetrics, REPLICA, deployment.app, deployment.name)
-        self._metrics = PROCESS.recorder(ReplicaMetrics, deployment.app, deployment.name, replica_tag)
-        self._metrics.ongoing = lambda: admission.ongoing
-        self._metrics.limit = lambda: admission.limit
-        self._metrics.waiting_streams = lambda: sum(session.waiting_streams for session in tuple(self._sessions))
+        self._metrics = PROCESS.recorder(ReplicaMetrics, deployment.app, deployment.name)
+        self._metrics.doors.add(self)
 
     # -- RPCs ----------------------------------------------------------------------------------------------------
 
@@ -159,6 +157,21 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
         claim = Claim(self.actor_name, uuid4().hex, payload.size_bytes)
         self.kept.keep_parcel(claim.key, payload)
         return encode_claim(claim)
+
+    @property
+    def ongoing(self) -> int:
+        """Calls accepted and not ended."""
+        return self.admission.ongoing
+
+    @property
+    def limit(self) -> int:
+        """Calls accepted at a time."""
+        return self.admission.limit
+
+    @property
+    def waiting_streams(self) -> int:
+        """Streams that wait for credits to send more."""
+        return sum(session.waiting_streams for session in tuple(self._sessions))
 
     def load(self) -> replica_pb2.Load:
         """The load as it is now."""

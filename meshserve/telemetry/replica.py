@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Protocol
+from weakref import WeakSet
 
 from meshserve.model.failure import FailureKind
 from meshserve.telemetry import catalogue
 from meshserve.telemetry.declared import LATENCY_BUCKETS
-from meshserve.telemetry.series import Histogram, Read, Reading
+from meshserve.telemetry.series import Histogram, Reading
 
 MAX_METHODS = 200
 """Methods with series of their own. Callers name methods, and may name what does not exist."""
 
 _OTHER = "other"
+
+
+class Busy(Protocol):
+    """What is asked of a replica's door at a scrape."""
+
+    @property
+    def ongoing(self) -> int:
+        """Calls accepted and not ended."""
+
+    @property
+    def limit(self) -> int:
+        """Calls accepted at a time."""
+
+    @property
+    def waiting_streams(self) -> int:
+        """Streams that wait for credits to send more."""
 
 
 class MethodMetrics:
@@ -38,22 +56,20 @@ class MethodMetrics:
 
 
 class ReplicaMetrics:
-    """Calls that one replica has accepted, or refused.
+    """Calls that a replica has accepted, or refused.
 
     Attributes:
         full: calls sent back because all slots were taken.
         draining: calls sent back because the replica is going away.
         expired: calls whose deadline had passed on arrival.
-        ongoing, limit, waiting_streams: asked at a scrape; None before the replica serves.
+        doors: those that count here; one, unless replicas share a process to be tested.
     """
 
-    def __init__(self, application: str, deployment: str, _replica: str) -> None:
+    def __init__(self, application: str, deployment: str) -> None:
         self.full = 0
         self.draining = 0
         self.expired = 0
-        self.ongoing: Read | None = None
-        self.limit: Read | None = None
-        self.waiting_streams: Read | None = None
+        self.doors: WeakSet[Busy] = WeakSet()
         self._labels = (application, deployment)
         self._methods: dict[str, MethodMetrics] = {}
 
@@ -91,10 +107,7 @@ class ReplicaMetrics:
                 yield catalogue.REPLICA_CALLS, (*labels, method, outcome), count
         for reason, count in (("full", self.full), ("draining", self.draining), ("expired", self.expired)):
             yield catalogue.REPLICA_REFUSED, (*labels, reason), count
-        for declared, value in (
-            (catalogue.REPLICA_ONGOING, self.ongoing),
-            (catalogue.REPLICA_LIMIT, self.limit),
-            (catalogue.SESSION_WAITING, self.waiting_streams),
-        ):
-            if value is not None:
-                yield declared, labels, value()
+        doors = tuple(self.doors)
+        yield catalogue.REPLICA_ONGOING, labels, sum(door.ongoing for door in doors)
+        yield catalogue.REPLICA_LIMIT, labels, sum(door.limit for door in doors)
+        yield catalogue.SESSION_WAITING, labels, sum(door.waiting_streams for door in doors)

@@ -42,8 +42,7 @@ def value(text: bytes, name: str, **labels: str) -> float:
 def replica_text(tag: str, *seconds: float, deployment: str = "Model", failed: int = 0) -> bytes:
     """What a replica shows after these calls."""
     registry = Registry()
-    metrics = registry.recorder(ReplicaMetrics, "app", deployment, tag)
-    metrics.ongoing = lambda: len(seconds)
+    metrics = registry.recorder(ReplicaMetrics, "app", deployment)
     for index, duration in enumerate(seconds):
         metrics.ended("predict", duration, FailureKind.USER if index < failed else None)
     labels = {"component": "replica", "application": "app", "deployment": deployment, "replica": tag}
@@ -97,7 +96,7 @@ def test_labels_with_quotes_backslashes_and_newlines_survive() -> None:
 
 
 def test_clients_cannot_make_up_labels() -> None:
-    replica, http = ReplicaMetrics("app", "Model", "r1"), HttpMetrics()
+    replica, http = ReplicaMetrics("app", "Model"), HttpMetrics()
     for index in range(MAX_METHODS + 50):
         replica.ended(f"made_up_{index}", 0.1, FailureKind.INVALID)
         http.ended("app", "/", f"VERB{index}", 200, 0.1)

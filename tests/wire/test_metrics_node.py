@@ -61,7 +61,7 @@ class FakeReplica(metrics_pb2_grpc.MetricsServiceServicer):
         if not self.answers:
             await asyncio.sleep(60)
         registry = Registry()
-        metrics = registry.recorder(ReplicaMetrics, "nodes", "Model", self.tag)
+        metrics = registry.recorder(ReplicaMetrics, "nodes", "Model")
         for _ in range(self.calls):
             metrics.ended("predict", 0.01, None)
         labels = {"component": "replica", "replica": self.tag, "application": "nodes", "deployment": "Model"}
