@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import click
 
-from meshserve.cli.graph import graph
-from meshserve.cli.inspection import delete, shutdown, status
-from meshserve.cli.run import run
-from meshserve.cli.start import start
+from meshserve.cli.commands import CommandTable
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="meshserve")
 def main() -> None:
-    """Serves Python models and services over HTTP and gRPC."""
+    """Serves Python models and services over HTTP and gRPC.
 
+    \b
+    Begin:   meshserve run meshserve.examples.quickstart:app
+    Ask it:  curl localhost:8000 -d '{"name": "Ana", "text": "Hola"}'
 
-for command in (run, graph, start, status, delete, shutdown):
-    main.add_command(command)
+    Every command explains itself with --help.
+    """
 
 
 if __name__ == "__main__":
