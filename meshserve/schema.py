@@ -1,7 +1,11 @@
-"""The state of the mesh, as `status` gives it."""
+"""Configuration files, as `meshserve deploy` reads them, and the state of the mesh, as `status` gives it."""
 
 from __future__ import annotations
 
+from meshserve.api.schema_application import ServeApplicationSchema
+from meshserve.api.schema_deployment import DeploymentSchema, RayActorOptionsSchema
+from meshserve.api.schema_file import ControllerOptions, HTTPOptionsSchema, ServeDeploySchema, gRPCOptionsSchema
+from meshserve.api.schema_logging import EncodingType, LoggingConfig, TracingConfig
 from meshserve.api.status import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
 from meshserve.model.status import ApplicationState, DeploymentState, ProxyState, ReplicaState, Trigger
 
@@ -13,10 +17,20 @@ ProxyStatus = ProxyState
 __all__ = [
     "ApplicationStatus",
     "ApplicationStatusOverview",
+    "ControllerOptions",
+    "DeploymentSchema",
     "DeploymentStatus",
     "DeploymentStatusOverview",
     "DeploymentStatusTrigger",
+    "EncodingType",
+    "HTTPOptionsSchema",
+    "LoggingConfig",
     "ProxyStatus",
+    "RayActorOptionsSchema",
     "ReplicaState",
+    "ServeApplicationSchema",
+    "ServeDeploySchema",
     "ServeStatus",
+    "TracingConfig",
+    "gRPCOptionsSchema",
 ]

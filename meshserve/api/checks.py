@@ -51,7 +51,7 @@ def json_value(name: str, value: Any) -> Any:
 
 
 def config(name: str, value: Any, kind: type[T]) -> T:
-    """An object of a configuration class, also given as a dict of its fields.
+    """An object of a configuration class, also given as a dict of its fields, or as its schema's model.
 
     Raises:
         TypeError: it is neither.
@@ -59,6 +59,7 @@ def config(name: str, value: Any, kind: type[T]) -> T:
     """
     if isinstance(value, kind):
         return value
+    value = plain_config(value)
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a {kind.__name__} or a dict, not {value!r}.")
     known = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]  # kind is a dataclass
@@ -66,6 +67,12 @@ def config(name: str, value: Any, kind: type[T]) -> T:
     if unknown:
         raise ValueError(f"{name} has no field {unknown[0]!r}. Its fields are: {', '.join(sorted(known))}.")
     return kind(**value)
+
+
+def plain_config(value: Any) -> Any:
+    """A model of the configuration file's schema as a dict of the fields that were given; other values as they are."""
+    dump = getattr(value, "model_dump", None)
+    return value if dump is None else dump(exclude_unset=True)
 
 
 def mapping(name: str, value: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The options of a deployment as users write them, checked and turned into what the mesh acts on.
 
-Each option has one reader in `_READERS`: from what was written to the value of the same field of `DeploymentOptions`.
+Each option has one reader in `READERS`: from what was written to the value of the same field of `DeploymentOptions`.
 What several options decide together is checked afterwards.
 """
 
@@ -41,7 +41,7 @@ def read_options(before: DeploymentOptions, named: frozenset[str], changes: Mapp
     """
     _refuse_contradictions(changes)
     values = _with_replicas(dict(changes))
-    read = {name: _READERS[name](value) for name, value in values.items()}
+    read = {name: READERS[name](value) for name, value in values.items()}
     options = replace(before, **read)
     _check_placement(options, named)
     return options
@@ -139,7 +139,7 @@ def _not_negative(name: str) -> Callable[[Any], float]:
     return lambda value: number(name, value, least=0)
 
 
-_READERS: Mapping[str, Callable[[Any], Any]] = {
+READERS: Mapping[str, Callable[[Any], Any]] = {
     "num_replicas": _num_replicas,
     "max_ongoing_requests": _max_ongoing,
     "max_queued_requests": _max_queued,
