@@ -49,6 +49,10 @@ class Settings:
         tracing_exporter: import path of a function that gives OpenTelemetry span processors; naming one turns
             tracing on.
         tracing_ratio: of requests to trace, within 0 and 1.
+        http_host: where the HTTP ingress listens when `HTTPOptions` do not say.
+        http_keep_alive_s: how long the HTTP ingress keeps idle connections, whatever `HTTPOptions` say; 0 for what
+            they say.
+        http_middlewares: import path of a function that gives Starlette middlewares for the HTTP ingress.
     """
 
     local_testing_mode: bool = False
@@ -59,6 +63,9 @@ class Settings:
     log_backups: int = 5
     tracing_exporter: str = ""
     tracing_ratio: float = 0.01
+    http_host: str = "127.0.0.1"
+    http_keep_alive_s: int = 0
+    http_middlewares: str = ""
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -73,4 +80,7 @@ class Settings:
             log_backups=int(environ.get("RAY_ROTATION_BACKUP_COUNT", 5)),
             tracing_exporter=environ.get("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", ""),
             tracing_ratio=float(environ.get("RAY_SERVE_TRACING_SAMPLING_RATIO", 0.01)),
+            http_host=environ.get("RAY_SERVE_DEFAULT_HTTP_HOST") or "127.0.0.1",
+            http_keep_alive_s=int(environ.get("RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S") or 0),
+            http_middlewares=environ.get("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", ""),
         )

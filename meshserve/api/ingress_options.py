@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from meshserve.api.checks import integer, number
 from meshserve.api.imports import import_path
 from meshserve.rpc.import_path import import_object
+from meshserve.settings import Settings
 
 _MAX_PORT = 65_535
+
+_NOT_FOR_PROXIES = ("location", "root_url", "middlewares", "num_cpus")
 
 
 class ProxyLocation(StrEnum):
@@ -21,6 +25,11 @@ class ProxyLocation(StrEnum):
     Disabled = "Disabled"
     HeadOnly = "HeadOnly"
     EveryNode = "EveryNode"
+
+    @classmethod
+    def of(cls, location: str | ProxyLocation) -> ProxyLocation:
+        """A location by its name; "NoServer" is the older name of "Disabled"."""
+        return cls.Disabled if location == "NoServer" else cls(location)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +50,15 @@ class HTTPOptions:
         ssl_certfile: file of the certificate; goes together with `ssl_keyfile`.
         ssl_keyfile_password: of the private key.
         ssl_ca_certs: file of the authorities that client certificates must be signed by.
+        location: deprecated: which machines have a proxy; `proxy_location` says it now.
+        root_url, middlewares, num_cpus: of older releases; the first is ignored, the others must stay empty.
 
     Raises:
         ValueError: a field is out of its range, or the key comes without the certificate.
         TypeError: a field is of the wrong type.
     """
 
-    host: str | None = "127.0.0.1"
+    host: str | None = field(default_factory=lambda: Settings.from_environment().http_host)
     port: int = 8000
     root_path: str = ""
     request_timeout_s: float | None = None
@@ -60,8 +71,13 @@ class HTTPOptions:
     ssl_certfile: str | None = None
     ssl_keyfile_password: str | None = None
     ssl_ca_certs: str | None = None
+    location: str | ProxyLocation | None = None
+    root_url: str = ""
+    middlewares: Sequence[Any] = ()
+    num_cpus: int = 0
 
     def __post_init__(self) -> None:
+        self._refuse_what_is_gone()
         integer("port", self.port, 0, _MAX_PORT)
         for name in ("keep_alive_timeout_s", "max_header_bytes", "max_websocket_message_bytes"):
             integer(name, getattr(self, name), 1)
@@ -71,13 +87,32 @@ class HTTPOptions:
         if self.root_path and not self.root_path.startswith("/"):
             raise ValueError(f"root_path must start with '/', not {self.root_path!r}.")
         if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
-            raise ValueError("ssl_keyfile and ssl_certfile must be given together.")
+            raise ValueError("Both ssl_keyfile and ssl_certfile must be provided together to enable HTTPS.")
         if self.request_timeout_s is not None and self.request_timeout_s < 0:
             object.__setattr__(self, "request_timeout_s", None)
 
+    def _refuse_what_is_gone(self) -> None:
+        if self.middlewares:
+            raise ValueError(
+                "`middlewares` in HTTPOptions has been removed: add them to the ingress deployment's application, or "
+                "name a function that gives them in RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH."
+            )
+        if self.num_cpus:
+            raise ValueError("`num_cpus` in HTTPOptions has been removed: proxies reserve no CPUs.")
+        if self.location is not None:
+            object.__setattr__(self, "location", ProxyLocation.of(self.location))
+            deprecated = "`location` in HTTPOptions is deprecated: give `proxy_location` to `start` or `run` instead."
+            warnings.warn(deprecated, DeprecationWarning, stacklevel=4)
+
     def to_json(self) -> str:
-        """The fields of the configuration file, as JSON text."""
-        return json.dumps(asdict(self))
+        """What proxies read, as JSON text; the environment has its say here, which proxies do not share."""
+        settings = Settings.from_environment()
+        fields = {name: value for name, value in asdict(self).items() if name not in _NOT_FOR_PROXIES}
+        if settings.http_keep_alive_s > 0:
+            fields["keep_alive_timeout_s"] = settings.http_keep_alive_s
+        if settings.http_middlewares:
+            fields["middlewares_from"] = settings.http_middlewares
+        return json.dumps(fields)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,11 +59,12 @@ def proxy_options(
 ) -> ProxyOptions:
     """Reads what users write about proxies; raises TypeError, ValueError and ImportError as its parts do."""
     http = config("http_options", {} if http is None else http, HTTPOptions)
+    location = http.location or location or ProxyLocation.EveryNode
+    if http.host is None and grpc is None:
+        location = ProxyLocation.Disabled  # there is nothing to listen for
     grpc = config("grpc_options", {} if grpc is None else grpc, gRPCOptions)
     log = "" if logging_config is None else config("logging_config", logging_config, LoggingConfig).to_text()
-    return ProxyOptions(
-        ProxyLocation(location or ProxyLocation.EveryNode), http.to_json(), grpc.to_json(http.host), log
-    )
+    return ProxyOptions(ProxyLocation.of(location), http.to_json(), grpc.to_json(http.host), log)
 
 
 def ensure_mesh(options: ProxyOptions | None = None, address: str = "") -> Mesh:

@@ -39,6 +39,7 @@ class Applications:
 
     Attributes:
         table: the snapshot in force; None before the first.
+        routed: an application has, or has had, a route prefix; before that there is nothing to ask for over HTTP.
         told_to_drain: whether the controller has asked this proxy itself to drain.
     """
 
@@ -46,6 +47,7 @@ class Applications:
         self, services: Services, node_id: str, has_replicas: Callable[[DeploymentId], bool] | None = None
     ) -> None:
         self.table: RouteTable | None = None
+        self.routed = False
         self.told_to_drain = False
         self._services = services
         self._node_id = node_id
@@ -60,6 +62,7 @@ class Applications:
     def _replace(self, table: RouteTable) -> None:
         self.table = table
         self._populated = self._populated or bool(table.applications)
+        self.routed = self.routed or any(route.route_prefix is not None for route in table.applications)
         self._matcher = RouteMatcher(table.applications)
         self._by_name = {route.app: route for route in table.applications}
         for route in table.applications:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 
-from meshserve.proxy.applications import Applications
+from meshserve.proxy.applications import NOT_POPULATED, Applications
 from meshserve.proxy.http_answers import Answer, unavailable
 from meshserve.proxy.metrics_pages import MetricsPages
 
@@ -29,13 +29,18 @@ class Builtin:
 
     async def healthz(self) -> Answer:
         """Whether this proxy should get traffic."""
-        reason = self._applications.unready()
+        reason = self._unready()
         return unavailable(reason) if reason else Answer(200, b"success")
 
     async def routes(self) -> Answer:
         """Route prefixes and the applications behind them."""
-        reason = self._applications.unready()
+        reason = self._unready()
         if reason:
             return unavailable(reason)
         routes = {route.route_prefix: route.app for route in self._applications.all() if route.route_prefix is not None}
         return Answer(200, json.dumps(routes).encode(), b"application/json")
+
+    def _unready(self) -> str:
+        """Why HTTP clients should go elsewhere; empty when they should not."""
+        reason = self._applications.unready()
+        return reason or ("" if self._applications.routed else NOT_POPULATED)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
 
 from meshserve.model.call import Payload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.proxy.http_answers import INTERNAL_ERROR, Answer, answer_to, too_large, too_silent
-from meshserve.proxy.http_protocol import Client
 from meshserve.proxy.http_request import RequestFacts
 from meshserve.routing.service import CallFailed, ReplyStream
 from meshserve.wire.http import (
@@ -36,6 +35,22 @@ EARLY_S = 0.05
 """How much too early a timer may fire: the loop's clock is coarse, and read once per round."""
 
 log = logging.getLogger(__name__)
+
+
+class ClientConnection(Protocol):
+    """What an exchange does with the connection that its request came by; see `http_protocol.Client`."""
+
+    def on_lost(self, callback: Callable[[], object] | None) -> None:
+        """Calls back when the client is gone; None to stop."""
+
+    async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> None:
+        """Sends a whole response; ValueError when it cannot be sent as it is."""
+
+    def finish_with_trailers(self, headers: Sequence[bytes]) -> None:
+        """Ends a chunked response with trailers."""
+
+    def break_off(self) -> None:
+        """Closes the connection in the middle of a response."""
 
 
 class Refused(Exception):
@@ -116,7 +131,7 @@ class Exchange:
 
     __slots__ = ("_client", "_deadline", "_facts", "_over", "_refusal", "_send", "_started", "_trailers", "status")
 
-    def __init__(self, facts: RequestFacts, deadline: float | None, client: Client, send: Send) -> None:
+    def __init__(self, facts: RequestFacts, deadline: float | None, client: ClientConnection, send: Send) -> None:
         self.status = 0
         self._started = False
         self._over = False

@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from meshserve.proxy.http_app import HttpApp
+from meshserve.proxy.http_middleware import with_middlewares
 from meshserve.proxy.http_protocol import IngressProtocol
 from meshserve.proxy.options import HttpOptions
 
@@ -31,12 +32,15 @@ class HttpServer:
     Args:
         app: the ingress.
         options: of the ingress; `host` is set.
+
+    Raises:
+        Exception: the middlewares cannot be had; see `with_middlewares`.
     """
 
     def __init__(self, app: HttpApp, options: HttpOptions) -> None:
         self._options = options
         self._config = uvicorn.Config(
-            app,
+            with_middlewares(app, options.middlewares_from) if options.middlewares_from else app,
             http="httptools",
             ws="websockets-sansio",
             lifespan="off",

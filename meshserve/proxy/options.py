@@ -26,6 +26,8 @@ class HttpOptions:
         ssl_keyfile: with `ssl_certfile`: HTTPS. Paths.
         ssl_keyfile_password: of the key.
         ssl_ca_certs: whose certificates clients may show.
+        middlewares_from: import path of a function that gives Starlette middlewares to put around the ingress; empty
+            for none.
     """
 
     host: str | None = "127.0.0.1"
@@ -41,6 +43,7 @@ class HttpOptions:
     ssl_certfile: str | None = None
     ssl_keyfile_password: str | None = None
     ssl_ca_certs: str | None = None
+    middlewares_from: str = ""
 
     @staticmethod
     def from_json(text: str) -> HttpOptions:

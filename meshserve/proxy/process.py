@@ -103,10 +103,10 @@ class ProxyProcess:
         if options.host is None:
             return
         pages = MetricsPages(self._metrics, self._discovery, "https" if options.ssl_certfile else "http")
-        http = HttpServer(HttpApp(self._applications, options, self._in_flight, pages), options)
         try:
+            http = HttpServer(HttpApp(self._applications, options, self._in_flight, pages), options)
             self.http_address = await http.start()
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - middlewares are users' code; the controller shows what it raises
             self._fail(error)
         else:
             self._http = http

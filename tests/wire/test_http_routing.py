@@ -172,6 +172,19 @@ def test_healthz_and_routes_until_populated_and_while_draining(mesh: HttpMesh) -
         assert client.get("/-/healthz").status_code == 503
 
 
+def test_application_without_a_prefix_does_not_make_the_ingress_healthy(mesh: HttpMesh) -> None:
+    mesh.deploy(Mirror, name="a", prefix=None)
+    with mesh.client() as client:
+        for page in ("/-/healthz", "/-/routes"):
+            assert (client.get(page).status_code, client.get(page).text) == (503, "Route table is not populated yet.")
+        assert client.get("/").status_code == 404
+        mesh.deploy(Mirror, name="b", prefix="/b")
+        assert client.get("/-/healthz").text == "success"
+        mesh.routes.clear()
+        mesh.publish()
+        assert (client.get("/-/healthz").status_code, client.get("/-/routes").json()) == (200, {})
+
+
 def test_built_in_pages_come_before_a_catch_all_and_are_not_counted(mesh: HttpMesh) -> None:
     mesh.deploy(Mirror, name="a", prefix="/")
     with mesh.client() as client:

@@ -1,0 +1,59 @@
+"""What users write in `http_options`, and what the environment adds."""
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+
+from meshserve.api.mesh import proxy_options
+from meshserve.config import HTTPOptions, ProxyLocation
+from meshserve.proxy.options import HttpOptions
+
+
+@pytest.mark.parametrize("given", [{"ssl_keyfile": "key.pem"}, {"ssl_certfile": "cert.pem"}])
+def test_a_key_without_its_certificate_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="Both ssl_keyfile and ssl_certfile must be provided together"):
+        HTTPOptions(**given)  # type: ignore[arg-type]  # text for every field
+
+
+@pytest.mark.parametrize(("name", "value"), [("middlewares", [object()]), ("num_cpus", 1)])
+def test_options_that_were_removed_are_refused_unless_empty(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` in HTTPOptions has been removed"):
+        HTTPOptions(**{name: value})
+    HTTPOptions(middlewares=[], num_cpus=0, root_url="")
+
+
+@pytest.mark.parametrize(
+    ("given", "location"), [("HeadOnly", "HeadOnly"), ("NoServer", "Disabled"), (ProxyLocation.Disabled, "Disabled")]
+)
+def test_the_older_place_of_the_location_works_and_warns(given: str, location: str) -> None:
+    with pytest.warns(DeprecationWarning, match="`location` in HTTPOptions is deprecated"):
+        assert proxy_options("EveryNode", {"location": given}).location == location
+
+
+def test_no_location_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert proxy_options("HeadOnly", {"location": None}).location == "HeadOnly"
+
+
+def test_no_host_means_no_proxies_unless_grpc_is_asked_for() -> None:
+    assert proxy_options(None, {"host": None}).location == "Disabled"
+    assert proxy_options(None, {"host": None}, {"port": 0}).location == "EveryNode"
+
+
+def test_proxies_are_told_what_they_know_and_nothing_else() -> None:
+    sent = json.loads(HTTPOptions(port=1234).to_json())
+    assert HttpOptions.from_json(json.dumps(sent)) == HttpOptions(**sent) == HttpOptions(port=1234)
+
+
+def test_the_environment_gives_host_and_middlewares_and_overrides_the_keep_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_SERVE_DEFAULT_HTTP_HOST", "0.0.0.0")
+    monkeypatch.setenv("RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S", "333")
+    monkeypatch.setenv("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "package.module:function")
+    options = HttpOptions.from_json(HTTPOptions(keep_alive_timeout_s=222).to_json())
+    assert (options.host, options.keep_alive_timeout_s) == ("0.0.0.0", 333)
+    assert options.middlewares_from == "package.module:function"
