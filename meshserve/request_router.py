@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from meshserve.model.ids import ReplicaId as ReplicaID
+from meshserve.routing.shipped_routers import PowerOfTwoChoicesRequestRouter
 from meshserve.routing.user_router import (
     FIFOMixin,
     LocalityMixin,
     MultiplexMixin,
     ReplicaQueueLengthInfo,
+    ReplicaResult,
     RequestRouter,
 )
 from meshserve.routing.user_view import PendingRequest, RunningReplica
@@ -17,8 +19,10 @@ __all__ = [
     "LocalityMixin",
     "MultiplexMixin",
     "PendingRequest",
+    "PowerOfTwoChoicesRequestRouter",
     "ReplicaID",
     "ReplicaQueueLengthInfo",
+    "ReplicaResult",
     "RequestRouter",
     "RunningReplica",
 ]

@@ -73,6 +73,8 @@ class RequestRouterConfig:
         router = plain.pop("request_router_class")
         if isinstance(router, str):
             return RouterOptions(request_router_class=router, **plain)
+        if (policy := policy_name(f"{router.__module__}:{router.__qualname__}")) is not None:
+            return RouterOptions(request_router_class=policy, **plain)
         pickled = base64.b64encode(cloudpickle.dumps(router)).decode()
         return RouterOptions(request_router_class=router.__qualname__, request_router_pickle=pickled, **plain)
 

@@ -281,27 +281,27 @@ POLICIES: Mapping[str, Callable[..., Policy]] = {
 }
 """The policies by their short names. Each is made with the clock, chance, and `request_router_kwargs`."""
 
-_PEER_CLASSES: Mapping[str, str] = {
+_SHIPPED: Mapping[str, str] = {
     "PowerOfTwoChoicesRequestRouter": "two_choices",
     "RoundRobinRouter": "round_robin",
     "ConsistentHashRouter": "by_key",
 }
-"""Classes that the peer ships, under `ray.serve`; they need not be installed."""
+"""Classes that ship, by their names under `meshserve` and `ray.serve`; the latter need not be installed."""
 
 
 def policy_name(request_router_class: str) -> str | None:
     """The short name of the built-in policy that an option names; None when it names a user's router.
 
     Args:
-        request_router_class: a short name, an import path of the peer's for a router it ships, or anything else;
-            empty for the default.
+        request_router_class: a short name, an import path of a router that ships, here or with Ray Serve, or anything
+            else; empty for the default.
     """
     if not request_router_class:
         return "two_choices"
     if request_router_class in POLICIES:
         return request_router_class
     module, _, name = request_router_class.replace(":", ".").rpartition(".")
-    return _PEER_CLASSES.get(name) if module.startswith("ray.serve.") else None
+    return _SHIPPED.get(name) if module.startswith(("meshserve.", "ray.serve.")) else None
 
 
 def make_policy(name: str, now: Callable[[], float], rng: Random, kwargs: Mapping[str, Any]) -> Policy:

@@ -17,11 +17,14 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.routing.choosing import MATCHING_WINDOW_S
 from meshserve.routing.user_view import PendingRequest, RunningReplica
+
+ReplicaResult: TypeAlias = None
+"""What `on_request_routed` is given as the result: nothing, the call has only begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,8 @@ class RequestRouter:
         self._replicas.clear()
         self._replicas.update((replica.replica_id, replica) for replica in replicas)
 
-    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaId, result: None) -> None:
-        """A call went to a replica; `result` is always None here."""
+    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaId, result: ReplicaResult) -> None:
+        """A call went to a replica."""
 
     def on_request_completed(self, replica_id: ReplicaId, internal_request_id: str) -> None:
         """A call has left a replica: it has ended, was refused there, or the replica is gone."""

@@ -60,7 +60,7 @@ def batch(
     """
     if _function is not None and not inspect.iscoroutinefunction(_function):
         raise TypeError(
-            f"@serve.batch decorates an async function; {_function!r} is none. "
+            f"@serve.batch decorates functions that are `async def`; {_function!r} is none. "
             "An async generator takes the form @serve.batch(...), with parentheses."
         )
     limits = BatchLimits(checked_size(max_batch_size), checked_timeout(batch_wait_timeout_s))

@@ -94,7 +94,7 @@ class ModelLoader:
             raise ValueError("the model id is empty; give the request one by header, metadata or handle option.")
         if current_replica() is None:
             raise RuntimeError(
-                "A function with @serve.multiplexed works only inside a replica; this process is not one."
+                "A function with @serve.multiplexed can only be used within a deployment; this process is no replica."
             )
         return await self._cache(owner).get(model_id)
 

@@ -281,6 +281,7 @@ async def test_fifty_models_on_four_replicas_are_mostly_found_warm():
         ("ray.serve.experimental.round_robin_router:RoundRobinRouter", "round_robin"),
         ("ray.serve.experimental.round_robin_router.RoundRobinRouter", "round_robin"),
         ("ray.serve.experimental.consistent_hash_router:ConsistentHashRouter", "by_key"),
+        ("meshserve.experimental.consistent_hash_router:ConsistentHashRouter", "by_key"),
         ("my.module:RoundRobinRouter", None),
     ],
 )

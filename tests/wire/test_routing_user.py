@@ -13,6 +13,9 @@ import pytest
 from conditions import until
 from replicas import DEPLOYMENT, LocalMesh, LocalReplica, call, on_io
 
+from meshserve.config import RequestRouterConfig
+from meshserve.experimental.consistent_hash_router import ConsistentHashRouter
+from meshserve.experimental.round_robin_router import RoundRobinRouter
 from meshserve.model.call import CallContext
 from meshserve.model.failure import FailureKind
 from meshserve.model.options import DeploymentOptions, RouterOptions
@@ -21,6 +24,7 @@ from meshserve.request_router import (
     LocalityMixin,
     MultiplexMixin,
     PendingRequest,
+    PowerOfTwoChoicesRequestRouter,
     ReplicaID,
     RequestRouter,
     RunningReplica,
@@ -337,6 +341,58 @@ async def test_another_router_can_be_deployed_over_a_broken_one():
         assert await value(mesh.router.unary(call("who"))) == "a"
         mesh.publish(options=DeploymentOptions())
         assert await value(mesh.router.unary(call("who"))) == "a"
+
+
+# -- routers that ship, as classes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("router", "policy"),
+    [
+        (PowerOfTwoChoicesRequestRouter, "two_choices"),
+        (RoundRobinRouter, "round_robin"),
+        (ConsistentHashRouter, "by_key"),
+    ],
+)
+def test_a_shipped_class_stands_for_the_policy_of_the_same_behaviour(router, policy):
+    options = RequestRouterConfig(request_router_class=router).to_options()
+    assert (options.request_router_class, options.request_router_pickle) == (policy, "")
+
+
+@on_io
+async def test_what_is_built_upon_round_robin_takes_turns_and_passes_over_the_full():
+    class Mine(RoundRobinRouter):
+        pass
+
+    async with LocalMesh(*replicas("abc", routed_by(Mine))) as mesh:
+        order = [await value(mesh.router.unary(call("who"))) for _ in range(9)]
+        assert order[:3] == order[3:6] == order[6:] and set(order) == set("abc")
+        mesh.replicas[0].admission.limit = 0
+        assert {await value(mesh.router.unary(call("who"))) for _ in range(6)} == {"b", "c"}
+
+
+@on_io
+async def test_what_is_built_upon_consistent_hashing_keeps_sessions_where_they_are():
+    class Mine(ConsistentHashRouter):
+        pass
+
+    async with LocalMesh(*replicas("abc", routed_by(Mine, num_virtual_nodes=50))) as mesh:
+
+        async def homes(session):
+            calls = [call("who", context=CallContext(str(n), "", "", session_id=session)) for n in range(4)]
+            return {await value(mesh.router.unary(one)) for one in calls}
+
+        found = [await homes(f"s{number}") for number in range(12)]
+        assert all(len(home) == 1 for home in found) and len(set.union(*found)) == 3
+
+
+@on_io
+async def test_what_is_built_upon_two_choices_reaches_every_replica():
+    class Mine(PowerOfTwoChoicesRequestRouter):
+        pass
+
+    async with LocalMesh(*replicas("abc", routed_by(Mine))) as mesh:
+        assert {await value(mesh.router.unary(call("who"))) for _ in range(40)} == set("abc")
 
 
 # -- the mixins by themselves ----------------------------------------------------------------------------------------
