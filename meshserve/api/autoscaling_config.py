@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from meshserve.api.checks import config, integer, mapping, number
+import cloudpickle
+
+from meshserve.api.checks import config, integer, json_value, mapping, number
 from meshserve.api.imports import import_path
+from meshserve.core.scaling_policy import queue_length_policy
 from meshserve.model.options import AutoscalingOptions
 
 
@@ -26,17 +31,60 @@ class AutoscalingPolicy:
 
     Args:
         policy_function: a function or class, or its import path `module:name`; empty for the default policy, which
-            gives each replica its `target_ongoing_requests`.
-        policy_kwargs: given to it by name.
+            gives each replica its `target_ongoing_requests`. One that cannot be imported elsewhere travels by value.
+        policy_kwargs: given to it by name; JSON values.
+
+    Raises:
+        TypeError: the policy is neither text nor callable, or cannot be pickled.
+        ValueError: the arguments are no JSON values.
     """
 
     policy_function: str | Callable[..., Any] = ""
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
+    policy_pickle: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "policy_kwargs", mapping("policy_kwargs", self.policy_kwargs))
-        if not isinstance(self.policy_function, str):
-            object.__setattr__(self, "policy_function", import_path(self.policy_function))
+        kwargs = json_value("policy_kwargs", mapping("policy_kwargs", self.policy_kwargs))
+        object.__setattr__(self, "policy_kwargs", kwargs)
+        given = "" if self.policy_function in _DEFAULT_NAMES else self.policy_function
+        path, pickled = (given, "") if isinstance(given, str) else _packed(given)
+        object.__setattr__(self, "policy_function", path)
+        object.__setattr__(self, "policy_pickle", pickled)
+
+    @staticmethod
+    def of_options(options: AutoscalingOptions) -> AutoscalingPolicy:
+        """What was said to the mesh."""
+        policy = AutoscalingPolicy(options.policy_function, dict(options.policy_kwargs))
+        object.__setattr__(policy, "policy_pickle", options.policy_pickle)
+        return policy
+
+
+_DEFAULT_NAMES = (
+    queue_length_policy,
+    *(
+        f"{root}.autoscaling_policy{dot}{name}"
+        for root in ("meshserve", "ray.serve")
+        for dot in ":."
+        for name in ("default_autoscaling_policy", "replica_queue_length_autoscaling_policy")
+    ),
+)
+"""The default policy and its import paths; Ray Serve need not be installed to understand them."""
+
+
+def _packed(policy: Any) -> tuple[str, str]:
+    """A policy's import path, and the policy itself by value if the path is no use elsewhere."""
+    if not callable(policy):
+        raise TypeError(f"policy_function must be a function, a class or text, not {policy!r}.")
+    try:
+        return import_path(policy), ""
+    except ValueError:
+        pickled = base64.b64encode(cloudpickle.dumps(policy)).decode()
+        kind = type(policy)
+        module, name = (
+            getattr(policy, "__module__", kind.__module__),
+            getattr(policy, "__qualname__", kind.__qualname__),
+        )
+        return f"{module}:{name}", pickled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +96,7 @@ class AutoscalingConfig:
         max_replicas: never more.
         initial_replicas: how many to begin with; None for `min_replicas`, or for what there is at an update.
         target_ongoing_requests: calls, waiting and running, that each replica should have.
-        metrics_interval_s: how often load is looked at.
+        metrics_interval_s: how often, at least, replicas are asked for what they measure of themselves.
         look_back_period_s: over how long load is aggregated.
         upscaling_factor: multiplies what is missing; None for 1.
         downscaling_factor: multiplies what is too many; None for 1.
@@ -98,6 +146,13 @@ class AutoscalingConfig:
                 number(name, getattr(self, name), least=0)
         object.__setattr__(self, "aggregation_function", AggregationFunction(str(self.aggregation_function).lower()))
         object.__setattr__(self, "policy", config("policy", self.policy, AutoscalingPolicy))
+        if self.look_back_period_s <= self.metrics_interval_s:
+            warnings.warn(
+                f"look_back_period_s ({self.look_back_period_s:g}) should be greater than metrics_interval_s "
+                f"({self.metrics_interval_s:g}): load would be measured less often than it is aggregated.",
+                FutureWarning,
+                stacklevel=3,
+            )
 
     @staticmethod
     def default() -> AutoscalingConfig:
@@ -111,16 +166,27 @@ class AutoscalingConfig:
         return AutoscalingOptions(
             **plain,
             policy_function=str(self.policy.policy_function),
+            policy_pickle=self.policy.policy_pickle,
             policy_kwargs=self.policy.policy_kwargs,
         )
+
+    def get_upscaling_factor(self) -> float:
+        """See `AutoscalingOptions`."""
+        return self.to_options().get_upscaling_factor()
+
+    def get_downscaling_factor(self) -> float:
+        """See `AutoscalingOptions`."""
+        return self.to_options().get_downscaling_factor()
+
+    def get_target_ongoing_requests(self) -> float:
+        """See `AutoscalingOptions`."""
+        return self.target_ongoing_requests
 
     @staticmethod
     def of_options(options: AutoscalingOptions) -> AutoscalingConfig:
         """What was said to the mesh."""
         plain = {one.name: getattr(options, one.name) for one in fields(AutoscalingConfig) if one.name != "policy"}
-        return AutoscalingConfig(
-            **plain, policy=AutoscalingPolicy(options.policy_function, dict(options.policy_kwargs))
-        )
+        return AutoscalingConfig(**plain, policy=AutoscalingPolicy.of_options(options))
 
 
 _POSITIVE = (

@@ -17,7 +17,7 @@ from typing import Any
 
 from meshserve.controller.ledger import Ledger
 from meshserve.controller.loads import Loads, RouterLoad
-from meshserve.controller.scaling_policies import PolicyName, import_policy
+from meshserve.controller.scaling_policies import PolicyName, make_policy
 from meshserve.controller.tasks import Tasks
 from meshserve.core.autoscale import ScalingPlan, ScalingState, plan_application, plan_replicas, scaling_context
 from meshserve.core.capacity import scaling_bounds
@@ -43,7 +43,7 @@ from meshserve.telemetry.registry import PROCESS
 
 logger = logging.getLogger("meshserve.controller")
 
-PERIOD_S = 1.0
+PERIOD_S = 0.5
 """Between decisions."""
 
 
@@ -82,7 +82,7 @@ class Autoscaler:
         self._clock = clock
         self._period_s = period_s
         self._memories: dict[DeploymentId, _Memory] = {}
-        self._policies: dict[PolicyName, Callable[..., Any]] = {}
+        self._policies: dict[str, tuple[PolicyName, Callable[..., Any]]] = {}
         self._deciding: set[str] = set()
         self._tasks = Tasks()
         self._woken = asyncio.Event()
@@ -132,6 +132,7 @@ class Autoscaler:
         groups: dict[str, dict[DeploymentId, AutoscalingOptions]] = {}
         for key, options in scaled.items():
             groups.setdefault(_group(desired, key), {})[key] = options
+        self._policies = {group: policy for group, policy in self._policies.items() if group in groups}
         for group, members in groups.items():
             if group not in self._deciding:
                 self._deciding.add(group)
@@ -140,7 +141,7 @@ class Autoscaler:
     async def _decide(self, group: str, members: Mapping[DeploymentId, AutoscalingOptions], desired: Desired) -> None:
         try:
             contexts = {key: self._context(desired.deployments[key], options) for key, options in members.items()}
-            for key, plan in (await self._plans(contexts, desired)).items():
+            for key, plan in (await self._plans(group, contexts, desired)).items():
                 self._metrics.scaled(key, plan.target, contexts[key].total_num_requests)
                 await self._follow(key, plan, desired.deployments[key])
         except Exception:  # user policies may raise anything; the next tick tries again
@@ -149,26 +150,29 @@ class Autoscaler:
             self._deciding.discard(group)
 
     async def _plans(
-        self, contexts: Mapping[DeploymentId, AutoscalingContext], desired: Desired
+        self, group: str, contexts: Mapping[DeploymentId, AutoscalingContext], desired: Desired
     ) -> dict[DeploymentId, ScalingPlan]:
         states = {key: self._memories[key].state for key in contexts}
         first = next(iter(contexts))
         paths = desired.deployments[first].import_paths
         if policy_json := _application_policy(desired, first.app):
             of_app = json.loads(policy_json)
-            policy = await self._policy(of_app["policy_function"], of_app.get("policy_kwargs", {}), paths)
+            name = PolicyName.of(of_app["policy_function"], of_app.get("policy_kwargs", {}), paths)
+            policy = await self._policy(group, name)
             return await asyncio.to_thread(plan_application, contexts, states, policy)
         context = contexts[first]
         if not context.config.policy_function:
             return {first: plan_replicas(context, states[first])}
-        policy = await self._policy(context.config.policy_function, context.config.policy_kwargs, paths)
+        config = context.config
+        name = PolicyName.of(config.policy_function, config.policy_kwargs, paths, config.policy_pickle)
+        policy = await self._policy(group, name)
         return {first: await asyncio.to_thread(plan_replicas, context, states[first], policy)}
 
-    async def _policy(self, function: str, kwargs: Mapping[str, Any], paths: tuple[str, ...]) -> Callable[..., Any]:
-        name = PolicyName(function, json.dumps(dict(kwargs), sort_keys=True), paths)
-        if name not in self._policies:
-            self._policies[name] = await asyncio.to_thread(import_policy, name, dict(kwargs))
-        return self._policies[name]
+    async def _policy(self, group: str, name: PolicyName) -> Callable[..., Any]:
+        found = self._policies.get(group)
+        if found is None or found[0] != name:
+            found = self._policies[group] = name, await asyncio.to_thread(make_policy, name)
+        return found[1]
 
     async def _follow(self, key: DeploymentId, plan: ScalingPlan, wanted: DesiredDeployment) -> None:
         def change(desired: Desired) -> Desired:

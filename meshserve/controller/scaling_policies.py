@@ -1,11 +1,14 @@
-"""The policies of users, imported once for as long as they are named the same way.
+"""The policies of users, one for each deployment or application, for as long as it is named the same way.
 
 Importing runs the user's code and may be slow: call this in a thread, never on the I/O thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import json
+import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +23,26 @@ class PolicyName:
     Attributes:
         kwargs_json: its keyword arguments, as JSON text with sorted keys.
         import_paths: folders to import it from, where they exist.
+        pickled: the policy itself by cloudpickle as base64 text, when it cannot be imported; else empty.
     """
 
     function: str
-    kwargs_json: str
+    kwargs_json: str = "{}"
     import_paths: tuple[str, ...] = ()
+    pickled: str = ""
+
+    @staticmethod
+    def of(function: str, kwargs: Mapping[str, Any], import_paths: tuple[str, ...], pickled: str = "") -> PolicyName:
+        """The name of a policy with these arguments."""
+        return PolicyName(function, json.dumps(dict(kwargs), sort_keys=True), import_paths, pickled)
 
 
-def import_policy(name: PolicyName, kwargs: dict[str, Any]) -> Callable[..., Any]:
+def make_policy(name: PolicyName) -> Callable[..., Any]:
     """Imports and binds a policy.
 
     Raises:
         Exception: whatever importing user code or constructing a policy class raises.
     """
     import_from(name.import_paths)
-    return bind_policy(import_object(name.function), kwargs)
+    found = pickle.loads(base64.b64decode(name.pickled)) if name.pickled else import_object(name.function)
+    return bind_policy(found, json.loads(name.kwargs_json))

@@ -19,7 +19,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from meshserve.core.scaling_policy import checked_answer, checked_application_answer, queue_length_policy
+from meshserve.core.scaling_policy import (
+    checked_answer,
+    checked_application_answer,
+    cold_start,
+    queue_length_policy,
+)
 from meshserve.core.windows import MeasuredLoad
 from meshserve.model.autoscaling import ApplicationPolicy, AutoscalingContext, Policy, PolicyState
 from meshserve.model.ids import DeploymentId
@@ -90,7 +95,7 @@ def plan_replicas(
         TypeError, ValueError: the policy's answer is not `(number, state)`.
         Exception: whatever a user's policy raises. The caller keeps the target it has.
     """
-    if (cold := _cold_start(context)) is not None:
+    if (cold := cold_start(context)) is not None:
         return _settle(context, replace(state, direction=0), cold, cold)
     wanted, policy_state = checked_answer(policy(context))
     return _plan_wanted(context, replace(state, policy_state=policy_state), wanted)
@@ -115,7 +120,7 @@ def plan_application(
         state = states.get(deployment, ScalingState())
         if deployment in policy_states:
             state = replace(state, policy_state=policy_states[deployment])
-        if (cold := _cold_start(context)) is not None:
+        if (cold := cold_start(context)) is not None:
             plans[deployment] = _settle(context, replace(state, direction=0), cold, cold)
         elif deployment in wanted:
             plans[deployment] = _plan_wanted(context, state, wanted[deployment])
@@ -143,12 +148,6 @@ def scaling_context(
 # -- the five steps ------------------------------------------------------------------------------------------------
 
 
-def _cold_start(context: AutoscalingContext) -> int | None:
-    if context.current_num_replicas == 0 and context.total_num_requests > 0:
-        return max(math.ceil(_upscaling_factor(context.config)), context.target_num_replicas)
-    return None
-
-
 def _plan_wanted(context: AutoscalingContext, state: ScalingState, wanted: float) -> ScalingPlan:
     desired = stretch(context.config, context.current_num_replicas, wanted)
     if context.current_num_replicas == 0 and desired > 0:
@@ -164,7 +163,7 @@ def stretch(options: AutoscalingOptions, running: int, wanted: float) -> int:
     if running == 0:
         return _ceil(wanted)
     difference = wanted - running
-    factor = _upscaling_factor(options) if difference > 0 else _downscaling_factor(options)
+    factor = options.get_upscaling_factor() if difference > 0 else options.get_downscaling_factor()
     scaled = _ceil(running + factor * difference)
     if _ceil(wanted) < running and scaled == running:
         scaled -= 1
@@ -201,15 +200,3 @@ def _settle(context: AutoscalingContext, state: ScalingState, count: int, desire
 
 def _ceil(count: float) -> int:
     return math.ceil(round(count, ROUNDING))
-
-
-def _upscaling_factor(options: AutoscalingOptions) -> float:
-    return _first(options.upscaling_factor, options.upscale_smoothing_factor, options.smoothing_factor)
-
-
-def _downscaling_factor(options: AutoscalingOptions) -> float:
-    return _first(options.downscaling_factor, options.downscale_smoothing_factor, options.smoothing_factor)
-
-
-def _first(*values: float | None) -> float:
-    return next(value for value in values if value is not None)

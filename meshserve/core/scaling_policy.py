@@ -18,9 +18,18 @@ from meshserve.model.ids import DeploymentId
 
 def queue_length_policy(context: AutoscalingContext) -> tuple[float, PolicyState]:
     """The default policy: as many replicas as give each its `target_ongoing_requests`."""
+    if (cold := cold_start(context)) is not None:
+        return cold, context.policy_state
     if context.current_num_replicas == 0:
         return context.target_num_replicas, {}
     return context.total_num_requests / context.config.target_ongoing_requests, {}
+
+
+def cold_start(context: AutoscalingContext) -> int | None:
+    """How many replicas to start at once because calls wait and none runs; None when that is not so."""
+    if context.current_num_replicas == 0 and context.total_num_requests > 0:
+        return max(math.ceil(context.config.get_upscaling_factor()), context.target_num_replicas)
+    return None
 
 
 def bind_policy(policy: Callable[..., Any], kwargs: Mapping[str, Any]) -> Callable[..., Any]:

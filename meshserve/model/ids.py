@@ -15,6 +15,11 @@ class DeploymentId:
     app: str
     name: str
 
+    @property
+    def app_name(self) -> str:
+        """The application, by the name users of this programming model know."""
+        return self.app
+
     def __str__(self) -> str:
         return f"{self.app}{DELIMITER}{self.name}"
 

@@ -16,7 +16,12 @@ Json: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class AutoscalingOptions:
-    """When to change the number of replicas; see `core.autoscale`."""
+    """When to change the number of replicas; see `core.autoscale`.
+
+    Attributes:
+        policy_function: import path of a user's policy; empty for the default.
+        policy_pickle: the user's policy by cloudpickle as base64 text, when it cannot be imported elsewhere.
+    """
 
     min_replicas: int = 1
     max_replicas: int = 1
@@ -34,7 +39,24 @@ class AutoscalingOptions:
     downscale_to_zero_delay_s: float | None = None
     aggregation_function: str = "mean"
     policy_function: str = ""
+    policy_pickle: str = ""
     policy_kwargs: Mapping[str, Json] = field(default_factory=dict)
+
+    def get_upscaling_factor(self) -> float:
+        """What multiplies missing replicas, by whichever of its names it was given."""
+        return _first(self.upscaling_factor, self.upscale_smoothing_factor, self.smoothing_factor)
+
+    def get_downscaling_factor(self) -> float:
+        """What multiplies replicas that are too many, by whichever of its names it was given."""
+        return _first(self.downscaling_factor, self.downscale_smoothing_factor, self.smoothing_factor)
+
+    def get_target_ongoing_requests(self) -> float:
+        """Calls, waiting and running, that each replica should have."""
+        return self.target_ongoing_requests
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,27 @@
 """What users write for deployments, read and refused."""
 
+import base64
+import pickle
+from typing import Any
+
 import pytest
 
 from meshserve import Deployment, deployment
 from meshserve.api.graph import Run, build
-from meshserve.config import AutoscalingConfig, BackpressureConfig, LoggingConfig, RequestRouterConfig
+from meshserve.autoscaling_policy import default_autoscaling_policy
+from meshserve.config import (
+    AutoscalingConfig,
+    AutoscalingPolicy,
+    BackpressureConfig,
+    LoggingConfig,
+    RequestRouterConfig,
+)
+from meshserve.model.autoscaling import AutoscalingContext
 from meshserve.model.options import AutoscalingOptions, BackpressureOptions, DeploymentOptions
+
+
+def wants_two(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+    return 2, {}
 
 
 class Model:
@@ -136,6 +152,46 @@ def test_auto_is_one_to_a_hundred_overlaid_with_what_was_written() -> None:
     assert plain.autoscaling_config == AutoscalingOptions(min_replicas=1, max_replicas=100)
     assert as_dict.autoscaling_config == AutoscalingOptions(min_replicas=2, max_replicas=100)
     assert as_object.autoscaling_config == AutoscalingOptions(max_replicas=5, target_ongoing_requests=3)
+
+
+def test_a_policy_goes_by_its_import_path_or_by_value_when_it_has_none() -> None:
+    by_path = AutoscalingConfig(policy={"policy_function": wants_two}).to_options()
+    assert (by_path.policy_function, by_path.policy_pickle) == (f"{__name__}:wants_two", "")
+
+    by_value = AutoscalingConfig(policy=AutoscalingPolicy(lambda context: (3, {}), {"by": 1}))
+    options = by_value.to_options()
+    assert pickle.loads(base64.b64decode(options.policy_pickle))(None) == (3, {})
+    assert AutoscalingConfig.of_options(options).to_options() == options
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        default_autoscaling_policy,
+        "meshserve.autoscaling_policy:default_autoscaling_policy",
+        "ray.serve.autoscaling_policy.replica_queue_length_autoscaling_policy",
+    ],
+)
+def test_the_default_policy_is_known_by_its_names(name: Any) -> None:
+    assert AutoscalingConfig(policy={"policy_function": name}).to_options() == AutoscalingOptions()
+
+
+def test_a_policy_is_callable_or_named_and_its_arguments_are_json() -> None:
+    with pytest.raises(TypeError, match="a function, a class or text"):
+        AutoscalingPolicy(3)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(ValueError, match="policy_kwargs"):
+        AutoscalingPolicy("m:f", {"x": object()})
+
+
+def test_a_window_not_longer_than_its_interval_is_warned_of() -> None:
+    with pytest.warns(FutureWarning, match="look_back_period_s"):
+        AutoscalingConfig(look_back_period_s=5)
+
+
+def test_factors_are_found_by_all_their_names() -> None:
+    config = AutoscalingConfig(smoothing_factor=0.5, upscale_smoothing_factor=2, downscaling_factor=0.3)
+    assert (config.get_upscaling_factor(), config.get_downscaling_factor()) == (2, 0.3)
+    assert AutoscalingConfig(smoothing_factor=0.5).get_upscaling_factor() == 0.5
 
 
 def test_of_a_fixed_count_and_autoscaling_the_one_written_last_counts() -> None:

@@ -1,11 +1,13 @@
 """Autoscaling by a real controller over loopback: a router's reports become replicas."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 from conditions import until
 from controller_mesh import LocalMesh, Watcher, application, local_mesh
 
+from meshserve.config import AutoscalingConfig, AutoscalingPolicy
 from meshserve.model.autoscaling import AutoscalingContext
 from meshserve.model.control import ApplicationSpec
 from meshserve.model.ids import DeploymentId
@@ -46,6 +48,38 @@ def always_three(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
 def broken(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
     """A user's policy that fails."""
     raise ValueError("no idea")
+
+
+class OneMore:
+    """A user's policy that counts its own calls."""
+
+    def __init__(self, upto: int) -> None:
+        self.upto = upto
+        self.asked = 0
+
+    def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+        self.asked = min(self.asked + 1, self.upto)
+        return self.asked, {}
+
+
+def two_for_each_of_the_other(contexts: Any) -> tuple[dict[DeploymentId, float], None]:
+    """A user's policy for an application: one deployment follows another one's load."""
+    named = {deployment.name: context for deployment, context in contexts.items()}
+    return {named["Helper"].deployment_id: named["Model"].total_num_requests * 2}, None
+
+
+def elsewhere(app: ApplicationSpec) -> Any:
+    """The deployments of an application, for one called `other`."""
+    return tuple(replace(one, id=DeploymentId("other", one.id.name)) for one in app.deployments)
+
+
+def running(status: Any, app: str, deployment: str = "Model") -> int:
+    """The replicas that run."""
+    for one in status.applications:
+        for found in one.deployments:
+            if (one.name, found.name) == (app, deployment):
+                return dict(found.replica_states).get("RUNNING", 0)
+    return 0
 
 
 async def test_replicas_follow_the_calls_in_hand_up_and_down():
@@ -89,6 +123,34 @@ async def test_a_policy_named_by_its_import_path_decides():
     async with local_mesh() as mesh:
         await mesh.apply(scaled(policy_function=f"{__name__}:always_three"))
         await until_running(mesh, 3)
+
+
+async def test_a_policy_without_an_import_path_travels_by_value():
+    options = AutoscalingConfig(policy=AutoscalingPolicy(lambda context: (2, {}))).to_options()
+    async with local_mesh() as mesh:
+        await mesh.apply(scaled(policy_function=options.policy_function, policy_pickle=options.policy_pickle))
+        await until_running(mesh, 2)
+
+
+async def test_a_policy_class_is_made_once_for_each_deployment_and_keeps_its_state():
+    async with local_mesh() as mesh:
+        policy = {"policy_function": f"{__name__}:OneMore", "policy_kwargs": {"upto": 3}}
+        await mesh.apply(scaled(**policy))
+        await until_running(mesh, 3)
+        await mesh.apply(replace(scaled(**policy), name="other", deployments=elsewhere(scaled(**policy))))
+        await mesh.wait(lambda status: running(status, "other") == 3)  # it began at 1 again
+
+
+async def test_a_policy_of_the_application_decides_for_all_its_deployments():
+    policy = json.dumps({"policy_function": f"{__name__}:two_for_each_of_the_other"})
+    options = scaled().deployments[0].options
+    app = application(deployments=("Model", "Helper"))
+    both = tuple(replace(one, options=options) for one in app.deployments)
+    async with local_mesh() as mesh, mesh.watching(MODEL) as watcher:
+        await mesh.apply(replace(app, deployments=both, external_scaler_enabled=False, autoscaling_policy_json=policy))
+        await mesh.until_state("RUNNING")
+        await report(watcher, 0, 2)
+        await mesh.wait(lambda status: running(status, "app", "Helper") == 4 and running(status, "app") == 1)
 
 
 async def test_a_policy_that_fails_keeps_the_replicas_and_is_logged(caplog):
