@@ -15,6 +15,7 @@ from typing import Any
 import grpc.aio
 
 from meshserve.controller.autoscaler import Autoscaler
+from meshserve.controller.chronicle import Chronicle
 from meshserve.controller.executor import Boot, Executor
 from meshserve.controller.ledger import Ledger
 from meshserve.controller.loads import Loads
@@ -99,9 +100,10 @@ class ControllerProcess:
         def publish(plan: Plan) -> None:
             publisher.publish(plan)
             board.show(plan)
+            chronicle.told(plan)
 
         loop = Loop(ledger.desired, ledger.epoch, time.monotonic, _new_tag, publish, executor.perform)
-        board = StatusBoard(loop.plan)
+        board, chronicle = StatusBoard(loop.plan), Chronicle(loop.plan)
         identity = ControllerIdentity(
             os.getpid(), self._boot.get("node_id", ""), epoch=ledger.epoch, log_path=log_path()
         )

@@ -23,6 +23,7 @@ from meshserve.replica.session_end import SessionEnd
 from meshserve.rpc.mailbox import Mailbox
 from meshserve.telemetry.access_log import ACCESS, outcome
 from meshserve.telemetry.caller import REPLICA, SessionMetrics
+from meshserve.telemetry.failed_calls import log_failed
 from meshserve.telemetry.registry import PROCESS
 from meshserve.telemetry.replica import ReplicaMetrics
 from meshserve.v1 import replica_pb2, replica_pb2_grpc
@@ -138,7 +139,11 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
         self.admission.release()
         now, call = time.monotonic(), running.call
         seconds = now - running.accepted_at
-        kind = self.refine(running, failure).kind if failure is not None else None
+        kind = None
+        if failure is not None:
+            failure = self.refine(running, failure)
+            kind = failure.kind
+            log_failed(call.context, failure)
         self._metrics.ended(call.method, seconds, kind)
         if ACCESS.enabled:
             ACCESS.add((now, call.context.request_id, "", "CALL", call.method, outcome(kind), seconds))

@@ -3,7 +3,9 @@ above says whom to ask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from meshserve.model.call import CallContext
 
@@ -13,6 +15,7 @@ def _nobody() -> CallContext | None:
 
 
 _ask: Callable[[], CallContext | None] = _nobody
+_spoken_for: ContextVar[CallContext | None] = ContextVar("spoken_for", default=None)
 
 
 def ask_for_request(ask: Callable[[], CallContext | None]) -> None:
@@ -23,4 +26,14 @@ def ask_for_request(ask: Callable[[], CallContext | None]) -> None:
 
 def current_request() -> CallContext | None:
     """The request that the current task or thread serves; None outside one."""
-    return _ask()
+    return _spoken_for.get() or _ask()
+
+
+@contextmanager
+def on_behalf_of(request: CallContext) -> Iterator[None]:
+    """What is logged inside is about a request that this code does not serve itself."""
+    reset = _spoken_for.set(request)
+    try:
+        yield
+    finally:
+        _spoken_for.reset(reset)

@@ -16,6 +16,7 @@ from meshserve.telemetry.exposition import set_process_labels
 from meshserve.telemetry.log_format import Access, Format, make_format
 from meshserve.telemetry.log_options import Identity, LogOptions
 from meshserve.telemetry.log_writer import LogWriter
+from meshserve.telemetry.notices import NOTICES
 from meshserve.telemetry.registry import PROCESS
 
 LOGGERS = ("meshserve", "ray.serve")
@@ -89,6 +90,7 @@ class ProcessLog(logging.Handler):
         except Exception:  # noqa: BLE001 - arguments that do not fit the message must not end who logs
             self.handleError(record)
             return
+        NOTICES.note(record, self._who)
         self.writer.put(line)
         sys.stderr.write(line + "\n")
         if record.levelno >= logging.ERROR:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ameshserve/v1/metrics.proto\x12\x0cmeshserve.v1\"\x10\n\x0e\x43ollectRequest\"\x1f\n\x0f\x43ollectResponse\x12\x0c\n\x04text\x18\x01 \x01(\x0c\x32X\n\x0eMetricsService\x12\x46\n\x07\x43ollect\x12\x1c.meshserve.v1.CollectRequest\x1a\x1d.meshserve.v1.CollectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ameshserve/v1/metrics.proto\x12\x0cmeshserve.v1\"\x10\n\x0e\x43ollectRequest\"\x1f\n\x0f\x43ollectResponse\x12\x0c\n\x04text\x18\x01 \x01(\x0c\"\x10\n\x0eNoticesRequest\"8\n\x0fNoticesResponse\x12%\n\x07notices\x18\x01 \x03(\x0b\x32\x14.meshserve.v1.Notice\"\xa1\x01\n\x06Notice\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04\x61t_s\x18\x03 \x01(\x01\x12\r\n\x05level\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x07 \x01(\t\x12\x12\n\ndeployment\x18\x08 \x01(\t\x12\x0f\n\x07replica\x18\t \x01(\t2\xa0\x01\n\x0eMetricsService\x12\x46\n\x07\x43ollect\x12\x1c.meshserve.v1.CollectRequest\x1a\x1d.meshserve.v1.CollectResponse\x12\x46\n\x07Notices\x12\x1c.meshserve.v1.NoticesRequest\x1a\x1d.meshserve.v1.NoticesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COLLECTREQUEST']._serialized_end=60
   _globals['_COLLECTRESPONSE']._serialized_start=62
   _globals['_COLLECTRESPONSE']._serialized_end=93
-  _globals['_METRICSSERVICE']._serialized_start=95
-  _globals['_METRICSSERVICE']._serialized_end=183
+  _globals['_NOTICESREQUEST']._serialized_start=95
+  _globals['_NOTICESREQUEST']._serialized_end=111
+  _globals['_NOTICESRESPONSE']._serialized_start=113
+  _globals['_NOTICESRESPONSE']._serialized_end=169
+  _globals['_NOTICE']._serialized_start=172
+  _globals['_NOTICE']._serialized_end=333
+  _globals['_METRICSSERVICE']._serialized_start=336
+  _globals['_METRICSSERVICE']._serialized_end=496
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class MetricsServiceStub:
                 request_serializer=meshserve_dot_v1_dot_metrics__pb2.CollectRequest.SerializeToString,
                 response_deserializer=meshserve_dot_v1_dot_metrics__pb2.CollectResponse.FromString,
                 _registered_method=True)
+        self.Notices = channel.unary_unary(
+                '/meshserve.v1.MetricsService/Notices',
+                request_serializer=meshserve_dot_v1_dot_metrics__pb2.NoticesRequest.SerializeToString,
+                response_deserializer=meshserve_dot_v1_dot_metrics__pb2.NoticesResponse.FromString,
+                _registered_method=True)
 
 
 class MetricsServiceServicer:
@@ -53,6 +58,13 @@ class MetricsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Notices(self, request, context):
+        """The latest warnings, errors and events.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MetricsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_MetricsServiceServicer_to_server(servicer, server):
                     servicer.Collect,
                     request_deserializer=meshserve_dot_v1_dot_metrics__pb2.CollectRequest.FromString,
                     response_serializer=meshserve_dot_v1_dot_metrics__pb2.CollectResponse.SerializeToString,
+            ),
+            'Notices': grpc.unary_unary_rpc_method_handler(
+                    servicer.Notices,
+                    request_deserializer=meshserve_dot_v1_dot_metrics__pb2.NoticesRequest.FromString,
+                    response_serializer=meshserve_dot_v1_dot_metrics__pb2.NoticesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class MetricsService:
             '/meshserve.v1.MetricsService/Collect',
             meshserve_dot_v1_dot_metrics__pb2.CollectRequest.SerializeToString,
             meshserve_dot_v1_dot_metrics__pb2.CollectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Notices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshserve.v1.MetricsService/Notices',
+            meshserve_dot_v1_dot_metrics__pb2.NoticesRequest.SerializeToString,
+            meshserve_dot_v1_dot_metrics__pb2.NoticesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,6 +27,7 @@ from meshserve.telemetry.exposition import set_process_labels
 from meshserve.telemetry.log_options import Identity, LogOptions
 from meshserve.telemetry.log_writer import LogWriter
 from meshserve.telemetry.logs import ProcessLog, configure_log, log_path, start_process, stop_process_log
+from meshserve.telemetry.notices import EVENTS, NOTICES
 from meshserve.user.context import get_request_context
 
 WHO = Identity.of_replica("shop", "Model", "r1")
@@ -168,6 +169,38 @@ def test_calls_are_logged_with_method_outcome_and_latency(folder: Path) -> None:
         "id-3 -- CALL hang CANCELLED",
     ]
     assert all(line.endswith("ms") for line in said)
+
+
+def test_a_request_that_fails_leaves_its_traceback_under_its_id(folder: Path) -> None:
+    @on_io
+    async def check() -> None:
+        async with LocalMesh(LocalReplica("a", Model)) as mesh:
+            with pytest.raises(CallFailed):
+                await mesh.router.unary(call("fail", context=CallContext("id-1")))
+            with pytest.raises(CallFailed):
+                await mesh.router.unary(call("no_such_method", context=CallContext("id-2")))
+
+    check()
+    (failed,) = about(folder, "ERROR 2")
+    assert failed.endswith("shop_Model r1 id-1 -- Request failed.")
+    text = "\n".join(lines(folder))
+    assert 'in fail\n    raise KeyError("nope")\nKeyError' in text
+    assert "id-2 -- Request failed: " in text and "Traceback" not in text.partition("id-2")[2]
+
+
+def test_warnings_errors_and_events_are_kept_for_whoever_watches_on_one_line(folder: Path) -> None:
+    known = len(NOTICES.newest())
+    log.info("of no interest")
+    logging.getLogger(EVENTS).info("Application %r is gone.", "shop", extra={"application": "old", "deployment": ""})
+    try:
+        raise KeyError("nope")
+    except KeyError:
+        log.exception("it failed\nin many lines\nand more")
+    event, error = NOTICES.newest()[known:]
+    assert (event.level, event.text, event.application) == ("INFO", "Application 'shop' is gone.", "old")
+    assert (error.level, error.text) == ("ERROR", "it failed and more KeyError: 'nope'")
+    assert (error.source, error.deployment, error.replica) == ("replica r1", "Model", "r1")
+    assert error.number == event.number + 1
 
 
 def test_http_requests_are_logged_with_route_and_status(folder: Path) -> None:
