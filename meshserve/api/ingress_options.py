@@ -126,6 +126,8 @@ class gRPCOptions:  # noqa: N801 - the peer's name
         request_timeout_s: how long a call may take; None for no limit.
         enable_reflection: whether clients may ask for the services' descriptions.
         enable_call_service: whether clients without protos may call applications (`meshserve.v1.CallService`).
+        enable_inference: whether applications that opted in (`meshserve.inference`) are models of the Open Inference
+            Protocol.
         enable_channelz: whether to serve channelz; needs the package grpcio-channelz.
         send_tracebacks: whether errors tell clients where user code raised.
         interceptors: import paths of `grpc.aio.ServerInterceptor`s.
@@ -156,6 +158,7 @@ class gRPCOptions:  # noqa: N801 - the peer's name
     request_timeout_s: float | None = None
     enable_reflection: bool = True
     enable_call_service: bool = True
+    enable_inference: bool = True
     enable_channelz: bool = False
     send_tracebacks: bool = False
     interceptors: Sequence[str] = ()

@@ -15,11 +15,13 @@ from meshserve.proxy.grpc_answer import Answers
 from meshserve.proxy.grpc_builtin import PEER_SERVICE, builtin_handlers
 from meshserve.proxy.grpc_call import CallReader
 from meshserve.proxy.grpc_forward import ForwardedMethod, Forwarding
+from meshserve.proxy.grpc_inference import inference_handlers
 from meshserve.proxy.grpc_methods import MethodTable, ServicerLoader
 from meshserve.proxy.grpc_options import GrpcOptions, bind, make_server
 from meshserve.proxy.in_flight import InFlight
 from meshserve.proxy.metrics_grpc import counted
 from meshserve.rpc.health import WHOLE_SERVER, Health
+from meshserve.rpc.inference import SERVICE
 from meshserve.rpc.reflection import reflection_handlers
 from meshserve.rpc.servicers import Handlers, RpcMethod
 
@@ -49,6 +51,7 @@ class GrpcIngress:
         self._health = Health(self._who_serves)
         self._configured: list[RpcMethod] = []
         self._builtin: Handlers = {}
+        self._inference: Handlers = {}
         self._services: set[str] = set()
         self._server: grpc.aio.Server | None = None
         self._changed = asyncio.Event()
@@ -71,6 +74,8 @@ class GrpcIngress:
             return ""
         self._configured = await self._loader.load(self._options.grpc_servicer_functions)
         self._builtin = builtin_handlers(self._applications, self._health, self._forwarding, self._options)
+        if self._options.enable_inference:
+            self._inference = inference_handlers(self._applications, self._forwarding)
         self._publish([])
         server = make_server(self._options, self._methods)
         self.address = bind(server, self._options)
@@ -120,9 +125,12 @@ class GrpcIngress:
         return functions, tuple(path for route in routes for path in route.import_paths)
 
     def _publish(self, brought: list[RpcMethod]) -> None:
-        """Serves the configured services and those that applications brought; built-in ones go before both."""
-        handlers: Handlers = {}
-        for method in (*brought, *self._configured):
+        """Serves the configured services and those that applications brought; built-in ones go before both, but
+        a user's own implementation of the inference protocol goes before ours."""
+        methods = (*brought, *self._configured)
+        own_inference = any(method.service == SERVICE for method in methods)
+        handlers: Handlers = {} if own_inference else dict(self._inference)
+        for method in methods:
             forwarded = ForwardedMethod(method, self._forwarding).handler()
             handlers[method.full_name] = counted(forwarded, method.full_name, method.kind)
         handlers |= self._builtin

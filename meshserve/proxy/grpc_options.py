@@ -32,6 +32,8 @@ class GrpcOptions:
         request_timeout_s: the most a call may take, whatever its client's deadline; None or less than 0 for no limit.
         enable_reflection: whether clients may ask for the services' descriptions.
         enable_call_service: whether clients may call methods without protos (`meshserve.v1.CallService`).
+        enable_inference: whether applications that opted in are models of the Open Inference Protocol
+            (`inference.GRPCInferenceService`).
         enable_channelz: whether to serve channelz; needs the package grpcio-channelz.
         send_tracebacks: whether errors tell clients where user code raised.
         interceptors: import paths of `grpc.aio.ServerInterceptor`s: instances, classes or functions without arguments.
@@ -55,6 +57,7 @@ class GrpcOptions:
     request_timeout_s: float | None = None
     enable_reflection: bool = True
     enable_call_service: bool = True
+    enable_inference: bool = True
     enable_channelz: bool = False
     send_tracebacks: bool = False
     interceptors: tuple[str, ...] = ()

@@ -7,12 +7,14 @@ that is made here from v1alpha's by renaming.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from meshserve.rpc.servicers import Handlers, record
+from meshserve.v1.inference_pb2 import DESCRIPTOR
 
 V1ALPHA = "grpc.reflection.v1alpha"
 V1 = "grpc.reflection.v1"
@@ -28,9 +30,25 @@ def reflection_handlers(services: Iterable[str]) -> Handlers:
             of all messages, are looked up in protobuf's default pool, where generated modules put them.
     """
     _describe_v1()
-    servicer = reflection.aio.ReflectionServicer((*services, *SERVICES))
+    servicer = reflection.aio.ReflectionServicer((*services, *SERVICES), pool=_Pools())
     alpha = record(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, servicer)
     return alpha | {name.replace(V1ALPHA, V1): handler for name, handler in alpha.items()}
+
+
+class _Pools:
+    """What reflection asks of a pool: the default one, and behind it that of the inference protocol, which has
+    one of its own because users may bring their build of it."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        first, second = (getattr(pool, name) for pool in (descriptor_pool.Default(), DESCRIPTOR.pool))
+
+        def look_up(*args: Any) -> Any:
+            try:
+                return first(*args)
+            except KeyError:
+                return second(*args)
+
+        return look_up
 
 
 def _describe_v1() -> None:

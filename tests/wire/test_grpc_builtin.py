@@ -143,6 +143,7 @@ def test_reflection_lists_user_and_built_in_services_in_both_versions(version):
                 "meshserve.tests.v1.OtherService",
                 "meshserve.v1.ApplicationService",
                 "meshserve.v1.CallService",
+                "inference.GRPCInferenceService",
                 "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection",
                 "grpc.reflection.v1alpha.ServerReflection",
@@ -157,7 +158,11 @@ def test_a_client_can_build_any_listed_service_from_its_description_and_call_it(
     async def check():
         async with GrpcMesh({"one": Shapes}) as mesh:
             pool = descriptor_pool.DescriptorPool()
-            for service in ("meshserve.tests.v1.ShapesService", f"grpc.reflection.{version}.ServerReflection"):
+            for service in (
+                "meshserve.tests.v1.ShapesService",
+                "inference.GRPCInferenceService",
+                f"grpc.reflection.{version}.ServerReflection",
+            ):
                 found = await reflect(mesh, version, file_containing_symbol=service)
                 for file in found.file_descriptor_response.file_descriptor_proto:
                     pool.Add(descriptor_pb2.FileDescriptorProto.FromString(file))
