@@ -50,6 +50,7 @@ class HTTPOptions:
         ssl_certfile: file of the certificate; goes together with `ssl_keyfile`.
         ssl_keyfile_password: of the private key.
         ssl_ca_certs: file of the authorities that client certificates must be signed by.
+        workers: how many processes the proxy of a machine has; they share its ports, also that of gRPC.
         location: deprecated: which machines have a proxy; `proxy_location` says it now.
         root_url, middlewares, num_cpus: of older releases; the first is ignored, the others must stay empty.
 
@@ -71,6 +72,7 @@ class HTTPOptions:
     ssl_certfile: str | None = None
     ssl_keyfile_password: str | None = None
     ssl_ca_certs: str | None = None
+    workers: int = 1
     location: str | ProxyLocation | None = None
     root_url: str = ""
     middlewares: Sequence[Any] = ()
@@ -79,7 +81,7 @@ class HTTPOptions:
     def __post_init__(self) -> None:
         self._refuse_what_is_gone()
         integer("port", self.port, 0, _MAX_PORT)
-        for name in ("keep_alive_timeout_s", "max_header_bytes", "max_websocket_message_bytes"):
+        for name in ("keep_alive_timeout_s", "max_header_bytes", "max_websocket_message_bytes", "workers"):
             integer(name, getattr(self, name), 1)
         if self.max_body_bytes is not None:
             integer("max_body_bytes", self.max_body_bytes, 0)

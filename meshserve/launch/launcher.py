@@ -26,6 +26,7 @@ class ProcessSpec:
         max_per_node: at most so many processes with this `group` on a node, or None.
         group: what `max_per_node` counts together.
         restart_for_ever: restarted by Ray whenever it dies (the controller).
+        owned: ends with the process that starts it; any other lives until it is killed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ProcessSpec:
     max_per_node: int | None = None
     group: str = ""
     restart_for_ever: bool = False
+    owned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

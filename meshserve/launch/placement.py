@@ -31,7 +31,7 @@ def actor_options(spec: ProcessSpec, group: PlacementGroup | None) -> dict[str, 
         **spec.actor_options,
         "name": spec.name,
         "namespace": NAMESPACE,
-        "lifetime": "detached",
+        "lifetime": None if spec.owned else "detached",
         "max_concurrency": MAX_CONCURRENCY,
         "scheduling_strategy": _strategy(spec, group),
     }

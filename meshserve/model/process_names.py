@@ -6,6 +6,7 @@ from meshserve.model.ids import ReplicaId
 
 _REPLICA = "MESHSERVE_REPLICA::"
 _PROXY = "MESHSERVE_PROXY-"
+_PROXY_WORKER = "MESHSERVE_PROXYWORKER-"
 
 
 def replica_name(replica: ReplicaId) -> str:
@@ -16,6 +17,11 @@ def replica_name(replica: ReplicaId) -> str:
 def proxy_name(node_id: str) -> str:
     """The name of a node's proxy."""
     return f"{_PROXY}{node_id}"
+
+
+def proxy_worker_name(node_id: str, number: int) -> str:
+    """The name of another process of a node's proxy."""
+    return f"{_PROXY_WORKER}{number}-{node_id}"
 
 
 def replica_of(name: str) -> ReplicaId | None:

@@ -5,6 +5,7 @@ Lives on the I/O thread. A snapshot is replaced, never edited: a request keeps t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -48,6 +49,7 @@ class Applications:
     ) -> None:
         self.table: RouteTable | None = None
         self.routed = False
+        self._first_table = asyncio.Event()
         self.told_to_drain = False
         self._services = services
         self._node_id = node_id
@@ -61,6 +63,7 @@ class Applications:
 
     def _replace(self, table: RouteTable) -> None:
         self.table = table
+        self._first_table.set()
         self._populated = self._populated or bool(table.applications)
         self.routed = self.routed or any(route.route_prefix is not None for route in table.applications)
         self._matcher = RouteMatcher(table.applications)
@@ -69,6 +72,10 @@ class Applications:
             self._services.service(route.ingress)  # so that the first request finds its replicas known
         for on_change in self._on_change:
             on_change()
+
+    async def wait_for_table(self) -> None:
+        """Returns once there is a snapshot."""
+        await self._first_table.wait()
 
     # -- finding -------------------------------------------------------------------------------------------------
 

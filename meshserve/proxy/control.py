@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any, Protocol
 
 from meshserve.proxy.applications import Applications
 from meshserve.proxy.in_flight import InFlight
+from meshserve.proxy.metrics_pages import NodeText
+from meshserve.proxy.workers import Workers
 from meshserve.telemetry.logs import log_path
 from meshserve.v1 import proxy_control_pb2 as pb
 from meshserve.v1 import proxy_control_pb2_grpc
@@ -33,18 +36,29 @@ class ProxyControl(proxy_control_pb2_grpc.ProxyControlServiceServicer):
         applications: of this proxy.
         in_flight: the requests in hand.
         ingresses: see `Ingresses`.
+        workers: the other processes of the proxy.
+        metrics: of the node.
     """
 
-    def __init__(self, applications: Applications, in_flight: InFlight, ingresses: Ingresses) -> None:
+    def __init__(
+        self,
+        applications: Applications,
+        in_flight: InFlight,
+        ingresses: Ingresses,
+        workers: Workers,
+        metrics: NodeText,
+    ) -> None:
         self._applications = applications
         self._in_flight = in_flight
         self._ingresses = ingresses
+        self._workers = workers
+        self._metrics = metrics
 
     async def Check(self, request: pb.CheckRequest, context: Any) -> pb.CheckResponse:  # noqa: N802 - the RPC's name
         """See proxy_control.proto."""
         table = self._applications.table
         epoch, version = table.version if table is not None else (0, 0)
-        return pb.CheckResponse(
+        own = pb.CheckResponse(
             failure=self._ingresses.failure,
             http_address=self._ingresses.http_address,
             grpc_address=self._ingresses.grpc_address,
@@ -55,12 +69,20 @@ class ProxyControl(proxy_control_pb2_grpc.ProxyControlServiceServicer):
             pid=os.getpid(),
             log_path=log_path(),
         )
+        return await self._workers.check(own)
 
     async def DrainProxy(  # noqa: N802 - the RPC's name
         self, request: pb.DrainProxyRequest, context: Any
     ) -> pb.DrainProxyResponse:
         """See proxy_control.proto. New requests are served while the proxy drains: load balancers need a moment."""
         self._applications.drain(request.draining)
+        elsewhere = asyncio.ensure_future(self._workers.drain(request))
         if request.draining and request.timeout_s > 0:
             await self._in_flight.wait_idle(request.timeout_s)
-        return pb.DrainProxyResponse(ongoing=self._in_flight.count)
+        return pb.DrainProxyResponse(ongoing=await elsewhere + self._in_flight.count)
+
+    async def NodeMetrics(  # noqa: N802 - the RPC's name
+        self, request: pb.NodeMetricsRequest, context: Any
+    ) -> pb.NodeMetricsResponse:
+        """See proxy_control.proto."""
+        return pb.NodeMetricsResponse(text=await self._metrics.text())

@@ -76,7 +76,11 @@ class HttpServer:
                 f"Cannot serve HTTPS with ssl_certfile {self._options.ssl_certfile!r} and "
                 f"ssl_keyfile {self._options.ssl_keyfile!r}: {error}"
             ) from error
-        sockets = bind(self._options.host or "", self._options.port)
+        host, shared = self._options.host or "", self._options.workers > 1
+        if shared and not self._options.joins:
+            for probe in bind(host, self._options.port):  # a shared port would be given to us, whoever has it
+                probe.close()
+        sockets = bind(host, self._options.port, shared=shared)
         loop = asyncio.get_running_loop()
         self._tick()
         for listener in sockets:
@@ -113,11 +117,12 @@ class HttpServer:
             connection.transport.abort()
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Binds every address of a host to one port.
 
     Args:
         port: 0 for any free one, the same for all addresses.
+        shared: other processes of this user may listen there too.
 
     Raises:
         OSError: an address in use, or none that could be bound; says which and why.
@@ -128,7 +133,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in dict.fromkeys(found):
             try:
-                sockets.append(_bound(family, kind, protocol, (address[0], port, *address[2:])))
+                sockets.append(_bound(family, kind, protocol, (address[0], port, *address[2:]), shared))
                 port = sockets[0].getsockname()[1]
             except OSError as error:
                 refused = error
@@ -144,12 +149,13 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
+def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...], shared: bool) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setblocking(False)
-        # Taking over a port whose last owner's connections still linger is meant; sharing one is not.
+        # Taking over a port whose last owner's connections still linger is always meant; sharing one is not.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)

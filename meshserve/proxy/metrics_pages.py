@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import Protocol
 
 from meshserve.proxy.discovery import Discovery
 from meshserve.proxy.http_answers import Answer
-from meshserve.proxy.metrics import NodeMetrics
 from meshserve.telemetry.exposition import CONTENT_TYPE, process_text
+
+
+class NodeText(Protocol):
+    """Where the metrics of a node come from: `proxy.metrics.NodeMetrics`, `proxy.workers.FirstProcess`."""
+
+    async def text(self) -> bytes:
+        """All metrics of this node."""
+
+    async def close(self) -> None:
+        """Ends all connections."""
 
 
 class MetricsPages:
@@ -19,9 +29,7 @@ class MetricsPages:
         scheme: under which proxies serve, "http" or "https".
     """
 
-    def __init__(
-        self, node: NodeMetrics | None = None, discovery: Discovery | None = None, scheme: str = "http"
-    ) -> None:
+    def __init__(self, node: NodeText | None = None, discovery: Discovery | None = None, scheme: str = "http") -> None:
         self._node = node
         self._discovery = discovery
         self._scheme = scheme

@@ -26,6 +26,8 @@ class HttpOptions:
         ssl_keyfile: with `ssl_certfile`: HTTPS. Paths.
         ssl_keyfile_password: of the key.
         ssl_ca_certs: whose certificates clients may show.
+        workers: how many processes share the ports of this proxy.
+        joins: this process is not the first of them: the ports are taken, and to be shared.
         middlewares_from: import path of a function that gives Starlette middlewares to put around the ingress; empty
             for none.
     """
@@ -43,6 +45,8 @@ class HttpOptions:
     ssl_certfile: str | None = None
     ssl_keyfile_password: str | None = None
     ssl_ca_certs: str | None = None
+    workers: int = 1
+    joins: bool = False
     middlewares_from: str = ""
 
     @staticmethod

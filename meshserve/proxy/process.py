@@ -9,7 +9,10 @@ from typing import Any
 
 import grpc.aio
 
+from meshserve.launch.launcher import Launcher
 from meshserve.launch.locator import locate
+from meshserve.launch.ray_launcher import RayLauncher
+from meshserve.launch.ray_nodes import live_nodes
 from meshserve.proxy.applications import Applications
 from meshserve.proxy.control import ProxyControl
 from meshserve.proxy.discovery import Discovery
@@ -18,8 +21,10 @@ from meshserve.proxy.http_app import HttpApp
 from meshserve.proxy.http_server import HttpServer
 from meshserve.proxy.in_flight import InFlight
 from meshserve.proxy.metrics import NodeMetrics
-from meshserve.proxy.metrics_pages import MetricsPages
+from meshserve.proxy.metrics_pages import MetricsPages, NodeText
 from meshserve.proxy.options import HttpOptions
+from meshserve.proxy.worker_process import shared_grpc, worker_boot, worker_process
+from meshserve.proxy.workers import FirstProcess, NodeProcesses, Workers
 from meshserve.routing.directory import Directory, set_process_directory
 from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.rpc.server import start_internal_server
@@ -36,43 +41,54 @@ def main(boot: Mapping[str, Any]) -> ProxyProcess:
     """Starts the proxy; a port that cannot be bound does not end it, but is told to the controller.
 
     Args:
-        boot: token, host, options (a serialized ProxyOptions); `node_id`, `node_ip` and `log_dir` of the node, and
-            `is_head`: whether it is the head node.
+        boot: token, host, options (a serialized ProxyOptions); `node_id`, `node_ip` and `log_dir` of the node. Of
+            another process of a proxy also `worker`: its number, and `first`: the address of the first process.
     """
     io = io_thread()
+    is_head = any(node.is_head for node in live_nodes() if node.node_id == boot["node_id"])
+    boot = {**boot, "is_head": is_head}
     _tell_who(boot)
     watch_loop("io", io.loop)
     directory = Directory(locate, "proxy", str(boot["node_id"]), io, Random())
     set_process_directory(directory)
-    return io.run(start(boot, io, directory))
+    return io.run(start(boot, io, directory, RayLauncher()))
 
 
 def _tell_who(boot: Mapping[str, Any]) -> None:
     """Says to metrics, logs and traces who this is."""
     options = proxy_control_pb2.ProxyOptions.FromString(boot["options"])
-    who = Identity.of_proxy(str(boot["node_id"]), boot.get("node_ip", ""))
+    who = Identity.of_proxy(str(boot["node_id"]), boot.get("node_ip", ""), boot.get("worker", ""))
     log_dir = boot.get("log_dir", "")
     start_process(who, log_dir, json.loads(options.logging_json or "null"))
     default = TracingOptions.from_settings(Settings.from_environment())
     start_tracing(TracingOptions.from_json(boot.get("tracing_json", ""), default), who, log_dir)
 
 
-async def start(boot: Mapping[str, Any], io: LoopThread, directory: Directory) -> ProxyProcess:
-    """Starts the proxy with a directory; to be awaited on the I/O thread."""
-    process = ProxyProcess(boot, io, directory)
+async def start(boot: Mapping[str, Any], io: LoopThread, directory: Directory, launcher: Launcher) -> ProxyProcess:
+    """Starts the proxy with a directory; to be awaited on the I/O thread.
+
+    Args:
+        boot: as for `main`, and `is_head`: whether it is on the head node; it is, if nothing is said.
+    """
+    process = ProxyProcess(boot, io, directory, launcher)
     process.server, process.address = await start_internal_server(
         boot["token"],
         boot["host"],
         [lambda server: proxy_control_pb2_grpc.add_ProxyControlServiceServicer_to_server(process.control, server)],
     )
     options = proxy_control_pb2.ProxyOptions.FromString(boot["options"])
-    await process.serve_http(HttpOptions.from_json(options.http_json))
-    await process.serve_grpc(options.grpc_json)
+    http = HttpOptions.from_json(options.http_json)
+    if "worker" in boot:
+        await process.know_applications()
+    await process.serve_http(http)
+    await process.serve_grpc(options.grpc_json, http)
+    if "worker" not in boot:
+        process.start_workers(http.workers)
     return process
 
 
 class ProxyProcess:
-    """Everything of one proxy; see `launch.launcher.Hosted`. Made on the I/O thread.
+    """Everything of one process of a proxy; see `launch.launcher.Hosted`. Made on the I/O thread.
 
     Attributes:
         address: of the internal server.
@@ -81,22 +97,33 @@ class ProxyProcess:
         grpc_address: where gRPC is served; empty when it is not.
     """
 
-    def __init__(self, boot: Mapping[str, Any], io: LoopThread, directory: Directory) -> None:
+    def __init__(self, boot: Mapping[str, Any], io: LoopThread, directory: Directory, launcher: Launcher) -> None:
         self.address = ""
         self.failure = ""
         self.http_address = ""
         self.grpc_address = ""
         self.server: grpc.aio.Server | None = None
+        self._boot = boot
         self._io = io
         self._directory = directory
         self._in_flight = InFlight()
         has_replicas = None if boot.get("is_head", True) else lambda id_: bool(directory.router(id_).replicas)
         self._discovery = Discovery(locate, str(boot["node_id"]))
-        self._metrics = NodeMetrics(self._discovery, boot["token"])
+        self._workers = Workers(launcher, boot["token"])
+        self._metrics: NodeText = (
+            FirstProcess(boot["first"], boot["token"])
+            if "first" in boot
+            else NodeMetrics(NodeProcesses(self._discovery, self._workers), boot["token"])
+        )
         self._applications = Applications(directory, str(boot["node_id"]), has_replicas)
-        self.control = ProxyControl(self._applications, self._in_flight, self)
+        self.control = ProxyControl(self._applications, self._in_flight, self, self._workers, self._metrics)
         self._http: HttpServer | None = None
         self._grpc: GrpcIngress | None = None
+
+    async def know_applications(self) -> None:
+        """Waits for the applications. The first process of a proxy gets no traffic before the controller knows that it
+        has them; another one gets its share as soon as it listens."""
+        await self._applications.wait_for_table()
 
     async def serve_http(self, options: HttpOptions) -> None:
         """Starts the HTTP ingress, unless the options say that there is none."""
@@ -111,15 +138,24 @@ class ProxyProcess:
         else:
             self._http = http
 
-    async def serve_grpc(self, grpc_json: str) -> None:
-        """Starts the gRPC ingress."""
+    async def serve_grpc(self, grpc_json: str, http: HttpOptions) -> None:
+        """Starts the gRPC ingress; how many processes share its port is said by the HTTP options."""
         try:
+            if http.workers > 1:
+                grpc_json = shared_grpc(grpc_json, http)
             ingress = GrpcIngress(self._applications, grpc_json, self._in_flight)
             self.grpc_address = await ingress.start()
         except Exception as error:  # noqa: BLE001 - it imports modules that users name; the controller shows what they raise
             self._fail(error)
         else:
             self._grpc = ingress
+
+    def start_workers(self, count: int) -> None:
+        """Starts the other processes, on the ports that this one has."""
+        if self.failure:
+            return  # the controller starts the proxy again
+        boot = worker_boot(self._boot, self.address, self.http_address, self.grpc_address)
+        self._workers.start(count, lambda number: worker_process(boot, number))
 
     def _fail(self, error: Exception) -> None:
         text = (error.strerror if isinstance(error, OSError) else None) or f"{error}"
@@ -131,6 +167,7 @@ class ProxyProcess:
 
     async def close(self) -> None:
         """Ends everything at once; to be awaited on the I/O thread."""
+        await self._workers.close()
         if self._http is not None:
             await self._http.stop()
         if self._grpc is not None:

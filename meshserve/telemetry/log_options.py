@@ -24,6 +24,7 @@ class Identity:
         component: controller, proxy or replica.
         name: how text lines name it: the component, of a replica `application_deployment`.
         id: a process id, a node's address, a replica's tag.
+        worker: the number of a proxy's process that is not its first.
     """
 
     component: str
@@ -33,6 +34,7 @@ class Identity:
     deployment: str = ""
     replica: str = ""
     node_id: str = ""
+    worker: str = ""
 
     @staticmethod
     def of_controller(node_id: str = "") -> Identity:
@@ -40,9 +42,10 @@ class Identity:
         return Identity("controller", "controller", str(os.getpid()), node_id=node_id)
 
     @staticmethod
-    def of_proxy(node_id: str, node_ip: str) -> Identity:
-        """The proxy of a node."""
-        return Identity("proxy", "proxy", node_ip, node_id=node_id)
+    def of_proxy(node_id: str, node_ip: str, worker: str = "") -> Identity:
+        """The proxy of a node, or another process of it."""
+        id_ = f"{node_ip}_worker_{worker}" if worker else node_ip
+        return Identity("proxy", "proxy", id_, node_id=node_id, worker=worker)
 
     @staticmethod
     def of_replica(application: str, deployment: str, tag: str, node_id: str = "") -> Identity:
@@ -59,6 +62,7 @@ class Identity:
     def labels(self) -> dict[str, str]:
         """The labels that tell this process's metrics from others'."""
         own = {"application": self.application, "deployment": self.deployment, "replica": self.replica}
+        own["worker"] = self.worker
         return {"component": self.component, **{label: value for label, value in own.items() if value}}
 
 

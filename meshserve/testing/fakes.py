@@ -136,6 +136,10 @@ class FakeProxy(proxy_control_pb2_grpc.ProxyControlServiceServicer):
         self.draining = request.draining
         return proxy_pb.DrainProxyResponse()
 
+    async def NodeMetrics(self, request: proxy_pb.NodeMetricsRequest, context: Any) -> Any:  # noqa: N802
+        """See proxy_control.proto."""
+        return proxy_pb.NodeMetricsResponse()
+
 
 @dataclass
 class FakeProcess:

@@ -5,6 +5,7 @@ How the controller steers a proxy.
 
 Contract: a proxy process is started with its token, its options and the controller's address. It binds its
 ports before it answers Check with serving addresses; when a port cannot be bound, Check says so in `failure`.
+A proxy of several processes is steered as one: its first process asks the others, and answers for all.
 """
 
 from google.protobuf import descriptor as descriptor
@@ -116,6 +117,41 @@ class CheckResponse(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["draining", b"draining", "failure", b"failure", "grpc_address", b"grpc_address", "http_address", b"http_address", "log_path", b"log_path", "ongoing", b"ongoing", "pid", b"pid", "routes_epoch", b"routes_epoch", "routes_version", b"routes_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class NodeMetricsRequest(message.Message):
+    """Asks for the metrics of a proxy's node."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class NodeMetricsResponse(message.Message):
+    """The metrics of a proxy's node."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    text: builtins.bytes
+    """Prometheus text."""
+    def __init__(
+        self,
+        *,
+        text: builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,11 @@ class ProxyControlServiceStub:
                 request_serializer=meshserve_dot_v1_dot_proxy__control__pb2.DrainProxyRequest.SerializeToString,
                 response_deserializer=meshserve_dot_v1_dot_proxy__control__pb2.DrainProxyResponse.FromString,
                 _registered_method=True)
+        self.NodeMetrics = channel.unary_unary(
+                '/meshserve.v1.ProxyControlService/NodeMetrics',
+                request_serializer=meshserve_dot_v1_dot_proxy__control__pb2.NodeMetricsRequest.SerializeToString,
+                response_deserializer=meshserve_dot_v1_dot_proxy__control__pb2.NodeMetricsResponse.FromString,
+                _registered_method=True)
 
 
 class ProxyControlServiceServicer:
@@ -65,6 +70,13 @@ class ProxyControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def NodeMetrics(self, request, context):
+        """All metrics of the node; asked by the other processes of the same proxy, which may be scraped as well.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProxyControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_ProxyControlServiceServicer_to_server(servicer, server):
                     servicer.DrainProxy,
                     request_deserializer=meshserve_dot_v1_dot_proxy__control__pb2.DrainProxyRequest.FromString,
                     response_serializer=meshserve_dot_v1_dot_proxy__control__pb2.DrainProxyResponse.SerializeToString,
+            ),
+            'NodeMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.NodeMetrics,
+                    request_deserializer=meshserve_dot_v1_dot_proxy__control__pb2.NodeMetricsRequest.FromString,
+                    response_serializer=meshserve_dot_v1_dot_proxy__control__pb2.NodeMetricsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class ProxyControlService:
             '/meshserve.v1.ProxyControlService/DrainProxy',
             meshserve_dot_v1_dot_proxy__control__pb2.DrainProxyRequest.SerializeToString,
             meshserve_dot_v1_dot_proxy__control__pb2.DrainProxyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NodeMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshserve.v1.ProxyControlService/NodeMetrics',
+            meshserve_dot_v1_dot_proxy__control__pb2.NodeMetricsRequest.SerializeToString,
+            meshserve_dot_v1_dot_proxy__control__pb2.NodeMetricsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ How the controller steers a proxy.
 
 Contract: a proxy process is started with its token, its options and the controller's address. It binds its
 ports before it answers Check with serving addresses; when a port cannot be bound, Check says so in `failure`.
+A proxy of several processes is steered as one: its first process asks the others, and answers for all.
 """
 
 from collections import abc as _abc
@@ -41,6 +42,8 @@ class ProxyControlServiceStub:
     """Is it well, where does it serve, how busy is it?"""
     DrainProxy: _grpc.UnaryUnaryMultiCallable[_proxy_control_pb2.DrainProxyRequest, _proxy_control_pb2.DrainProxyResponse]
     """Stops being healthy for load balancers and ends when nothing is in flight, or at the timeout."""
+    NodeMetrics: _grpc.UnaryUnaryMultiCallable[_proxy_control_pb2.NodeMetricsRequest, _proxy_control_pb2.NodeMetricsResponse]
+    """All metrics of the node; asked by the other processes of the same proxy, which may be scraped as well."""
 
 @_typing.type_check_only
 class ProxyControlServiceAsyncStub(ProxyControlServiceStub):
@@ -51,6 +54,8 @@ class ProxyControlServiceAsyncStub(ProxyControlServiceStub):
     """Is it well, where does it serve, how busy is it?"""
     DrainProxy: _aio.UnaryUnaryMultiCallable[_proxy_control_pb2.DrainProxyRequest, _proxy_control_pb2.DrainProxyResponse]  # type: ignore[assignment]
     """Stops being healthy for load balancers and ends when nothing is in flight, or at the timeout."""
+    NodeMetrics: _aio.UnaryUnaryMultiCallable[_proxy_control_pb2.NodeMetricsRequest, _proxy_control_pb2.NodeMetricsResponse]  # type: ignore[assignment]
+    """All metrics of the node; asked by the other processes of the same proxy, which may be scraped as well."""
 
 class ProxyControlServiceServicer(metaclass=_abc_1.ABCMeta):
     """Steering of one proxy by the controller."""
@@ -70,5 +75,13 @@ class ProxyControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_proxy_control_pb2.DrainProxyResponse, _abc.Awaitable[_proxy_control_pb2.DrainProxyResponse]]:
         """Stops being healthy for load balancers and ends when nothing is in flight, or at the timeout."""
+
+    @_abc_1.abstractmethod
+    def NodeMetrics(
+        self,
+        request: _proxy_control_pb2.NodeMetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_proxy_control_pb2.NodeMetricsResponse, _abc.Awaitable[_proxy_control_pb2.NodeMetricsResponse]]:
+        """All metrics of the node; asked by the other processes of the same proxy, which may be scraped as well."""
 
 def add_ProxyControlServiceServicer_to_server(servicer: ProxyControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

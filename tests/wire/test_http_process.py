@@ -22,9 +22,11 @@ from meshserve.proxy import process as process_module
 from meshserve.proxy.http_server import bind
 from meshserve.proxy.options import HttpOptions
 from meshserve.proxy.process import ProxyProcess
+from meshserve.proxy.workers import Workers
 from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.token import token_metadata
+from meshserve.testing.fakes import FakeLauncher
 from meshserve.v1 import proxy_control_pb2 as pb
 from meshserve.v1 import proxy_control_pb2_grpc
 
@@ -41,7 +43,7 @@ def boot(**http: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def started(directory: FakeDirectory, **http: Any) -> AsyncIterator[tuple[ProxyProcess, Any]]:
     """A proxy process and a stub of its control service; on the I/O thread."""
-    process = await process_module.start(boot(**http), io_thread(), directory)  # type: ignore[arg-type]  # a fake
+    process = await process_module.start(boot(**http), io_thread(), directory, FakeLauncher())  # type: ignore[arg-type]  # a fake
     channel = internal_channel(process.address)
     try:
         yield process, proxy_control_pb2_grpc.ProxyControlServiceStub(channel)
@@ -160,7 +162,8 @@ def release(gate: Served) -> None:
 def test_drain_waits_for_requests_in_hand_and_new_ones_are_served(gate: Served) -> None:
     from meshserve.proxy.control import ProxyControl
 
-    control = ProxyControl(gate.mesh.applications, gate.mesh.in_flight, None)  # type: ignore[arg-type]  # not asked
+    workers = Workers(FakeLauncher(), TOKEN)
+    control = ProxyControl(gate.mesh.applications, gate.mesh.in_flight, None, workers, None)  # type: ignore[arg-type]  # not asked
     outcome: list[Any] = []
     thread = waiting_request(gate, outcome)
     impatient = HttpMesh.on_io(control.DrainProxy(pb.DrainProxyRequest(draining=True, timeout_s=0.05), None))
