@@ -145,6 +145,8 @@ def fill_start(frame: replica_pb2.StartFrame, call_id: int, call: Call, now: flo
         frame.bypass_limit = True
     if call.reservation:
         frame.reservation = call.reservation
+    if call.accepts_claims:
+        frame.accepts_claims = True
 
 
 def fill_reserve(frame: replica_pb2.StartFrame, call_id: int, call: Call) -> None:
@@ -152,8 +154,6 @@ def fill_reserve(frame: replica_pb2.StartFrame, call_id: int, call: Call) -> Non
     frame.call_id = call_id
     frame.reserve = True
     frame.context.request_id = call.context.request_id
-    if call.accepts_claims:
-        frame.accepts_claims = True
 
 
 def call_from_start(frame: replica_pb2.StartFrame, deployment: DeploymentId, now: float) -> Call:
