@@ -22,6 +22,9 @@ TOKEN_KEY = "meshserve-token"
 INLINE_LIMIT_BYTES = 1 << 20
 """Bodies above this size do not ride the session (DESIGN section 6); measured where the ways cross."""
 
+SHARED_FROM_BYTES = 128 << 10
+"""Values from this size on go through shared memory between processes of one machine; measured where the ways cross."""
+
 CREDIT_BYTES = 4096
 """What one credit of a stream is worth; an item costs at least one."""
 
@@ -48,6 +51,8 @@ class Settings:
         log_backups: how many of those are kept.
         tracing_exporter: import path of a function that gives OpenTelemetry span processors; naming one turns
             tracing on.
+        shared_memory_bytes: the most a process takes for large values that others on the machine read in place; 0 for
+            none at all.
         tracing_ratio: of requests to trace, within 0 and 1.
         http_host: where the HTTP ingress listens when `HTTPOptions` do not say.
         http_keep_alive_s: how long the HTTP ingress keeps idle connections, whatever `HTTPOptions` say; 0 for what
@@ -66,6 +71,7 @@ class Settings:
     http_host: str = "127.0.0.1"
     http_keep_alive_s: int = 0
     http_middlewares: str = ""
+    shared_memory_bytes: int = 1 << 30
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -83,4 +89,5 @@ class Settings:
             http_host=environ.get("RAY_SERVE_DEFAULT_HTTP_HOST") or "127.0.0.1",
             http_keep_alive_s=int(environ.get("RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S") or 0),
             http_middlewares=environ.get("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", ""),
+            shared_memory_bytes=int(environ.get("MESHSERVE_SHARED_MEMORY_BYTES", 1 << 30)),
         )

@@ -63,6 +63,17 @@ class Payload:
 
 
 @dataclass(slots=True)
+class SharedPayload(Payload):
+    """An encoded value in shared memory; its body and buffers are views of it.
+
+    Attributes:
+        claim: what is sent in its place to a process that can read this one's shared memory.
+    """
+
+    claim: Payload = field(default_factory=lambda: Payload(b"", Encoding.CLAIM))
+
+
+@dataclass(slots=True)
 class GrpcCallInfo:
     """The gRPC side of a call that entered by the gRPC ingress.
 
@@ -119,6 +130,9 @@ class Call:
         reserve: only holds a slot at the replica that is chosen, for a call that comes later; nothing runs.
         reservation: the slot held earlier in the same session that this call uses; 0 for none.
         accepts_claims: a large result may be left where it is made, with a claim as the answer.
+        accepts_segments: a large result may be left in shared memory that this process can read.
+        on_unshared: told the actor's name of a replica that cannot read the arguments in this process's shared memory,
+            when they are sent to it.
         on_assigned: told the actor's name of each replica that the call is sent to, before it is sent.
     """
 
@@ -130,6 +144,8 @@ class Call:
     deadline: float | None = None
     bypass_limit: bool = False
     accepts_claims: bool = False
+    accepts_segments: bool = False
+    on_unshared: Callable[[str], None] | None = None
     on_assigned: Callable[[str], None] | None = None
     reserve: bool = False
     reservation: int = 0

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
-from meshserve.model.call import Encoding, Payload
+from meshserve.model.call import Encoding, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.model.ids import DeploymentId
 from meshserve.replica.admission import Admission
@@ -21,6 +21,7 @@ from meshserve.replica.rejecting import EXPIRED, rejected
 from meshserve.replica.running import IoMail, Peer, Running
 from meshserve.replica.session_end import SessionEnd
 from meshserve.rpc.mailbox import Mailbox
+from meshserve.rpc.segments import segment_pool
 from meshserve.telemetry.access_log import ACCESS, outcome
 from meshserve.telemetry.caller import REPLICA, SessionMetrics
 from meshserve.telemetry.failed_calls import log_failed
@@ -28,7 +29,7 @@ from meshserve.telemetry.registry import PROCESS
 from meshserve.telemetry.replica import ReplicaMetrics
 from meshserve.v1 import replica_pb2, replica_pb2_grpc
 from meshserve.wire.calls import call_from_start
-from meshserve.wire.claims import Claim, encode_claim
+from meshserve.wire.claims import Claim, decode_claim, encode_claim
 
 
 class Door(replica_pb2_grpc.ReplicaServiceServicer):
@@ -157,6 +158,9 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
 
     def claim(self, payload: Payload) -> Payload:
         """Keeps a large result here, and gives a claim on it to be sent instead."""
+        if type(payload) is SharedPayload:
+            segment_pool().promise(decode_claim(payload.claim).key)
+            return payload.claim
         if not self.actor_name or payload.encoding is not Encoding.PICKLE:
             return payload
         claim = Claim(self.actor_name, uuid4().hex, payload.size_bytes)

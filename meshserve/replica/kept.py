@@ -19,6 +19,7 @@ from typing import Any
 
 from meshserve.model.call import Payload
 from meshserve.model.failure import Failure
+from meshserve.rpc.segments import segment_pool
 from meshserve.wire.failures import exception_of
 from meshserve.wire.values import decode_value
 
@@ -82,9 +83,11 @@ class Kept:
             LookupError: it was released.
         """
         with self._lock:
-            if key not in self._parcels:
-                raise LookupError("the value was already released by the call that made it")
-            return self._parcels[key][1]
+            kept = self._parcels.get(key)
+        found = kept[1] if kept is not None else segment_pool().find(key)
+        if found is None:
+            raise LookupError("the value was already released by the call that made it")
+        return found
 
     def release(self, key: str) -> None:
         """Drops a large result."""

@@ -21,6 +21,7 @@ from meshserve.replica.user_code import UserCode
 from meshserve.routing.directory import Directory, set_process_directory
 from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.rpc.mailbox import Mailbox
+from meshserve.rpc.segments import segment_pool
 from meshserve.rpc.server import start_internal_server
 from meshserve.settings import Settings
 from meshserve.telemetry.current import ask_for_request
@@ -85,7 +86,7 @@ class ReplicaProcess:
         mailbox: Mailbox[IoMail] = Mailbox(io.loop, _apply)
         deployment = DeploymentId(boot["app"], boot["deployment"])
         self.door = Door(deployment, boot["replica_tag"], admission, self._begin, mailbox, self._models)
-        self.door.actor_name = boot["actor_name"]
+        self.door.actor_name = segment_pool().actor_name = boot["actor_name"]
         self.control = ReplicaControl(self.door, self._install)
         ModelRegistry.on_change(lambda: mailbox.post((self.door.announce,)))
 

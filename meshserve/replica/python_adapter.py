@@ -7,14 +7,16 @@ import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from meshserve.model.call import CallKind, Encoding, Payload
+from meshserve.model.call import Call, CallKind, Encoding, Payload
 from meshserve.replica.adapter import Invocation
 from meshserve.replica.kept import Kept
 from meshserve.replica.running import Running
 from meshserve.replica.user_code import UserCode
 from meshserve.routing.response import interop
+from meshserve.rpc.attachments import attachments
+from meshserve.rpc.segments import segment_pool
 from meshserve.wire.claims import decode_claim
-from meshserve.wire.values import decode_arguments, decode_value, encode_value, open_chain
+from meshserve.wire.values import Store, decode_arguments, decode_value, encode_value, open_chain
 
 _END = object()
 
@@ -45,7 +47,7 @@ class PythonAdapter:
             return None
         if inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise _needs_stream(running.call.method)
-        return encode_value(result)
+        return encode_value(result, _store_for(running.call))
 
     async def run(self, invocation: Invocation) -> Payload | None:
         """See `replica.adapter.Adapter`."""
@@ -59,7 +61,7 @@ class PythonAdapter:
                 result = await result
             if inspect.isgenerator(result) or inspect.isasyncgen(result):
                 raise _needs_stream(call.method)
-            return encode_value(result)
+            return encode_value(result, _store_for(call))
         args, kwargs = await self._arguments(call.payload)
         if call.kind.streams_in:
             args = (_values(invocation), *args)
@@ -71,7 +73,7 @@ class PythonAdapter:
         if inspect.isawaitable(result):
             result = await result
         if not call.kind.streams_out:
-            return encode_value(result)
+            return encode_value(result, _store_for(call))
         if inspect.isasyncgen(result) or isinstance(result, AsyncIterator):
             await _send_async(invocation, result)
         elif inspect.isgenerator(result) or isinstance(result, Iterator):
@@ -85,6 +87,8 @@ class PythonAdapter:
 
     async def _arguments(self, payload: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decodes arguments on the user's loop; waiting for large ones is left to a thread."""
+        if payload.encoding is Encoding.CLAIM:
+            payload = attachments().attach(payload) or payload
         if payload.encoding is Encoding.PICKLE:
             return decode_arguments(payload)
         if payload.encoding is Encoding.CLAIM or any(
@@ -95,6 +99,9 @@ class PythonAdapter:
 
     def _fetch(self, payload: Payload) -> Payload:
         """The value for a claim; blocks."""
+        shared = attachments().attach(payload)
+        if shared is not None:
+            return shared
         claim = decode_claim(payload)
         if not claim.actor_name:
             return self._kept.deposited(claim.key)
@@ -107,6 +114,11 @@ class PythonAdapter:
 def _reference(payload: Payload) -> Any:
     """An ObjectRef for a result that was passed inside a container."""
     return interop().make_reference(payload)
+
+
+def _store_for(call: Call) -> Store | None:
+    """Where a large result of a call is put, if its caller can read it there."""
+    return segment_pool().store if call.accepts_segments else None
 
 
 def _needs_stream(method: str) -> TypeError:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from meshserve.model.call import CallKind, Payload
+from meshserve.model.call import CallKind, Payload, SharedPayload
 from meshserve.model.failure import Failure
 from meshserve.replica.rejecting import NOT_RESERVED, rejected
 from meshserve.replica.running import Running
 from meshserve.routing.crossing import to_io
+from meshserve.rpc.attachments import MEMORY_KEY, can_read, memory_probe
 from meshserve.rpc.batch_writer import BatchWriter
 from meshserve.settings import INLINE_LIMIT_BYTES, SESSION_MESSAGE_BYTES
 from meshserve.v1 import replica_pb2
@@ -52,6 +53,7 @@ class SessionEnd:
         self._ends: dict[int, tuple[Running, Payload | None, Failure | None]] = {}
         self._credits: dict[int, int] = {}
         self._announce = True  # the first message is the greeting
+        self._greeted = False
         self._hungry = False
         self._models: tuple[str, ...] | None = None
         self._writer: BatchWriter[replica_pb2.SessionResponse] = BatchWriter(self._build, context.write)
@@ -170,7 +172,9 @@ class SessionEnd:
         self._running.pop(running.call_id, None)
         for key in running.keys:
             self._door.kept.keep(key, payload, failure)
-        if payload is not None and running.call.accepts_claims and payload.size_bytes > INLINE_LIMIT_BYTES:
+        if type(payload) is SharedPayload or (
+            payload is not None and running.call.accepts_claims and payload.size_bytes > INLINE_LIMIT_BYTES
+        ):
             payload = self._door.claim(payload)
         self._door.ended(running, failure)
         if running.outbox:
@@ -237,10 +241,19 @@ class SessionEnd:
             for call_id, credits in self._credits.items():
                 message.credits.add(call_id=call_id, credits=credits)
             self._credits.clear()
+        if not self._greeted:
+            self._greet(message)
         self._announce = False
         self._add_load(message.load)
         self._door.sending.sent(len(message.results) + len(message.items) + len(message.rejected), size)
         return message
+
+    def _greet(self, message: replica_pb2.SessionResponse) -> None:
+        """What the first message says besides: whether the two processes can read each other's memory."""
+        self._greeted = True
+        message.memory_probe = memory_probe()
+        metadata = dict(self._context.invocation_metadata() or ())
+        message.shares_memory = can_read(metadata.get(MEMORY_KEY, ""))
 
     def _add_load(self, load: replica_pb2.Load) -> None:
         admission = self._door.admission

@@ -12,7 +12,7 @@ from meshserve.model.call import CallKind, Payload
 from meshserve.model.failure import Failure
 from meshserve.routing.response import collecting_nested, interop
 from meshserve.routing.response_stream import DeploymentResponseGenerator
-from meshserve.wire.values import Hole, encode_arguments, is_plain
+from meshserve.wire.values import Hole, Store, encode_arguments, is_plain
 
 _GENERATORS = (GeneratorType, AsyncGeneratorType)
 
@@ -43,8 +43,13 @@ class EncodedArguments:
         return CallKind.SERVER_STREAM if stream else CallKind.UNARY
 
 
-def encode_call_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> EncodedArguments:
+def encode_call_arguments(
+    args: tuple[Any, ...], kwargs: dict[str, Any], store: Store | None = None
+) -> EncodedArguments:
     """Encodes arguments.
+
+    Args:
+        store: where large ones are put, unless there is something to wait for.
 
     Raises:
         RuntimeError: a response generator is among them.
@@ -62,7 +67,7 @@ def encode_call_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Enco
             kwargs = {name: _hole(value, upstream) for name, value in kwargs.items()}
             break
     with collecting_nested(len(upstream)) as nested:
-        payload = encode_arguments(args, kwargs)
+        payload = encode_arguments(args, kwargs, None if upstream else store)
     if nested:
         upstream += [partial(interop().when_referable, response) for response in nested]
         holds = (*holds, *nested)

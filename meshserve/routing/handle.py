@@ -27,8 +27,9 @@ from meshserve.routing.response import DeploymentResponse
 from meshserve.routing.response_stream import DeploymentResponseGenerator, StreamedItems
 from meshserve.routing.scope import RequestScope, request_scope
 from meshserve.routing.selection import Choosing, ReplicaSelection, SlotConnection
-from meshserve.routing.sending import claims_usable, send, send_deposited, send_later
+from meshserve.routing.sending import claims_usable, send, send_large, send_later
 from meshserve.routing.service import Service
+from meshserve.rpc.segments import segment_pool
 from meshserve.settings import INLINE_LIMIT_BYTES
 from meshserve.telemetry.tracing import active
 from meshserve.wire.failures import failure_of
@@ -204,7 +205,7 @@ class DeploymentHandle(Generic[T]):
             call = Call(
                 connection.deployment, options.method_name, CallKind.UNARY, encode_plain(args), context, deadline
             )
-            call.accepts_claims = claims_usable()
+            call.accepts_claims, call.accepts_segments = claims_usable(), True
             to_io(send, connection.service, call, response)
             return response
         if options.stream:
@@ -213,18 +214,19 @@ class DeploymentHandle(Generic[T]):
         else:
             response = pending = DeploymentResponse(context.request_id, scope)
         try:
-            encoded = encode_call_arguments(args, kwargs)
+            encoded = encode_call_arguments(args, kwargs, segment_pool().store)
         except Exception as error:  # noqa: BLE001 - user classes may raise anything while they are pickled
             to_io(pending._failed, failure_of(error))
             return response
         deadline = _deadline(options, scope)
         kind = encoded.kind(options.stream)
         call = Call(self._connection.deployment, options.method_name, kind, encoded.payload, context, deadline)
-        call.accepts_claims = claims_usable() and kind is CallKind.UNARY
+        call.accepts_segments = kind is CallKind.UNARY
+        call.accepts_claims = call.accepts_segments and claims_usable()
         pending._holds = encoded.holds
         plain = not encoded.upstream and encoded.input is None
         if encoded.payload.size_bytes > INLINE_LIMIT_BYTES and plain and claims_usable():
-            send_deposited(self._connection.service, call, pending, encoded)
+            send_large(self._connection.service, call, pending, encoded)
         elif plain:
             to_io(send, self._connection.service, call, pending)
         else:

@@ -10,14 +10,14 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from meshserve.model.call import Call, CallKind, Payload
+from meshserve.model.call import Call, CallKind, Payload, SharedPayload
 from meshserve.model.failure import Failure
 from meshserve.routing.arguments import EncodedArguments, Upstream
 from meshserve.routing.crossing import to_io
 from meshserve.routing.response import interop
 from meshserve.routing.service import ReplyStream, Service, SingleItem
 from meshserve.rpc.io_thread import io_thread
-from meshserve.wire.claims import Claim, encode_claim
+from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.failures import failure_of
 from meshserve.wire.values import encode_value, fill_holes
 
@@ -56,12 +56,19 @@ def claims_usable() -> bool:
     return _claims_usable
 
 
-def send_deposited(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
-    """Starts a call whose arguments are too large for a session: they go through the object store.
+def send_large(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
+    """Starts a call whose arguments are too large for a session.
 
-    The copy into shared memory is made on a worker thread, so that neither the caller's loop nor the session waits.
+    They are in shared memory already, for replicas of this machine, and go through Ray's object store to others. Where
+    there was no room they go through the object store at once. That copy is made on a worker thread, so that neither
+    the caller's loop nor the session waits.
     """
-    bridge, key = interop(), uuid4().hex
+    bridge, payload = interop(), arguments.payload
+    if type(payload) is SharedPayload:
+        call.on_unshared = partial(_deposit_later, payload)
+        to_io(send, connect, call, response)
+        return
+    key = uuid4().hex
 
     def put() -> None:
         try:
@@ -74,6 +81,12 @@ def send_deposited(connect: Connect, call: Call, response: Any, arguments: Encod
         to_io(send, connect, call, response)
 
     _workers.submit(put)
+
+
+def _deposit_later(payload: SharedPayload, actor_name: str) -> None:
+    """Brings arguments to a replica that cannot read them where they are."""
+    bridge, key = interop(), decode_claim(payload.claim).key
+    _workers.submit(lambda: bridge.deposit(key, bridge.put_parcel(payload), actor_name))
 
 
 _workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="meshserve-put")

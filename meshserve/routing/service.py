@@ -66,8 +66,9 @@ class Reply:
         if failure is not None or finish is not None:
             self.failure, self.finish = failure, finish
         self.canceller = self.retainer = None
-        if self._callback is not None:
-            self._callback(self)
+        callback, self._callback = self._callback, None  # kept, it would be a cycle with whoever holds the reply
+        if callback is not None:
+            callback(self)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -174,10 +175,12 @@ class ReplyStream:
         for waiter in self.input_waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if self._on_done is not None:
-            self._on_done(failure)
-        if self._listener is not None:
-            self._listener.on_finished(failure, finish)
+        on_done, listener = self._on_done, self._listener
+        self._on_done = self._listener = None  # kept, they would be cycles with whoever holds the stream
+        if on_done is not None:
+            on_done(failure)
+        if listener is not None:
+            listener.on_finished(failure, finish)
         self._wake()
 
     def _wake(self) -> None:

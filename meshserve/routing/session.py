@@ -20,8 +20,10 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from meshserve.model.call import Encoding, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.routing.flight import Flight, Stage
+from meshserve.rpc.attachments import MEMORY_KEY, attachments, can_read, memory_probe
 from meshserve.rpc.batch_writer import BatchWriter
 from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.token import token_metadata
@@ -92,6 +94,7 @@ class Session:
         self._credits: dict[int, int] = {}
         self._retains: list[tuple[int, str]] = []
         self._call: Any = None
+        self._shares_memory = False
         self.task: asyncio.Task[None] | None = None
         self.metrics = SessionMetrics(CALLER, "", "")
         self._writer: BatchWriter[replica_pb2.SessionRequest] = BatchWriter(self._build, self._write)
@@ -182,8 +185,11 @@ class Session:
                 fill_reserve(add(), flight.call_id, flight.call)
                 size += 64
                 continue
-            fill_start(add(), flight.call_id, flight.call, now, INITIAL_CREDITS if flight.stream is not None else 0)
-            size += flight.call.payload.size_bytes + 64
+            call, payload = flight.call, flight.call.payload
+            if type(payload) is SharedPayload:
+                payload = self._shared(flight, payload)
+            fill_start(add(), flight.call_id, call, payload, now, INITIAL_CREDITS if flight.stream is not None else 0)
+            size += payload.size_bytes + 64
         for call_id in tuple(self._inputs) if self._inputs else ():
             if size >= SESSION_MESSAGE_BYTES:
                 break
@@ -202,6 +208,16 @@ class Session:
             return None
         self.metrics.sent(len(message.starts) + len(message.items) + len(message.cancels), size)
         return message
+
+    def _shared(self, flight: Flight, payload: SharedPayload) -> Payload:
+        """What is sent for arguments in shared memory: the claim on them, or themselves to who cannot read them."""
+        if self._shares_memory:
+            return payload.claim
+        if flight.call.on_unshared is None:
+            return payload
+        assert flight.replica is not None
+        flight.call.on_unshared(flight.replica.target.actor_name)
+        return payload.claim
 
     def _add_retains(self, message: replica_pb2.SessionRequest) -> None:
         """Those of calls that were written; the replica confirms them in this order."""
@@ -237,9 +253,13 @@ class Session:
         writing: asyncio.Task[None] | None = None
         channel = internal_channel(self._address)
         try:
-            self._call = replica_pb2_grpc.ReplicaServiceStub(channel).Session(metadata=token_metadata(self._token))
+            self._call = replica_pb2_grpc.ReplicaServiceStub(channel).Session(
+                metadata=(*token_metadata(self._token), (MEMORY_KEY, memory_probe()))
+            )
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 message = await self._call.read()
+            if message is not grpc.aio.EOF:
+                self._shares_memory = message.shares_memory and can_read(message.memory_probe)
             while message is not grpc.aio.EOF:
                 self._receive(message)
                 if writing is None:
@@ -323,4 +343,7 @@ class Session:
         else:
             if flight.sent_at:
                 self._owner.on_answered(flight)
-            flight.finish(result_payload(result, parts, flight.call.payload.encoding), None, finish)
+            payload = result_payload(result, parts, flight.call.payload.encoding)
+            if payload.encoding is Encoding.CLAIM:
+                payload = attachments().attach(payload) or payload
+            flight.finish(payload, None, finish)

@@ -8,8 +8,10 @@ process that asked for it, decode. Pickle is spoken inside the mesh only, behind
 an ingress never decodes it.
 """
 
+from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
+from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
@@ -94,21 +96,63 @@ class Claim(message.Message):
     ACTOR_NAME_FIELD_NUMBER: builtins.int
     KEY_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
+    SEGMENT_FIELD_NUMBER: builtins.int
     actor_name: builtins.str
     """The Ray actor at which it waits; empty for the process that reads this, where it was or will be deposited."""
     key: builtins.str
     """Its key there."""
     size_bytes: builtins.int
     """Its size in bytes; 0 when it is not there yet."""
+    @builtins.property
+    def segment(self) -> Segment:
+        """Where processes of the same machine read it in place; absent when it is not in shared memory."""
+
     def __init__(
         self,
         *,
         actor_name: builtins.str = ...,
         key: builtins.str = ...,
         size_bytes: builtins.int = ...,
+        segment: Segment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["segment", b"segment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["actor_name", b"actor_name", "key", b"key", "segment", b"segment", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Segment(message.Message):
+    """A piece of shared memory that holds one encoded value. It starts with a header of 64 bytes: the claim's key, then one
+    byte that the first reader sets to 1. The parts follow, each at the next multiple of 64 bytes.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PID_FIELD_NUMBER: builtins.int
+    FD_FIELD_NUMBER: builtins.int
+    CAPACITY_BYTES_FIELD_NUMBER: builtins.int
+    LENGTHS_FIELD_NUMBER: builtins.int
+    pid: builtins.int
+    """The process that owns it."""
+    fd: builtins.int
+    """The owner's file descriptor of it."""
+    capacity_bytes: builtins.int
+    """Its size in bytes."""
+    @builtins.property
+    def lengths(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The lengths of the parts in bytes: the body, then each buffer."""
+
+    def __init__(
+        self,
+        *,
+        pid: builtins.int = ...,
+        fd: builtins.int = ...,
+        capacity_bytes: builtins.int = ...,
+        lengths: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["actor_name", b"actor_name", "key", b"key", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capacity_bytes", b"capacity_bytes", "fd", b"fd", "lengths", b"lengths", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -127,6 +127,14 @@ class SessionResponse(message.Message):
     RESULTS_FIELD_NUMBER: builtins.int
     CREDITS_FIELD_NUMBER: builtins.int
     RETAINED_FIELD_NUMBER: builtins.int
+    MEMORY_PROBE_FIELD_NUMBER: builtins.int
+    SHARES_MEMORY_FIELD_NUMBER: builtins.int
+    memory_probe: builtins.str
+    """In the first message: by what the caller finds out whether it can read this process's shared memory."""
+    shares_memory: builtins.bool
+    """In the first message: whether the replica can read the caller's shared memory, by the probe that came in the
+    metadata `meshserve-memory`.
+    """
     @builtins.property
     def load(self) -> Load:
         """The replica's load when this message was written."""
@@ -165,10 +173,12 @@ class SessionResponse(message.Message):
         results: abc.Iterable[ResultFrame] | None = ...,
         credits: abc.Iterable[CreditFrame] | None = ...,
         retained: abc.Iterable[builtins.int] | None = ...,
+        memory_probe: builtins.str = ...,
+        shares_memory: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "credits", b"credits", "items", b"items", "load", b"load", "rejected", b"rejected", "results", b"results", "retained", b"retained"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "credits", b"credits", "items", b"items", "load", b"load", "memory_probe", b"memory_probe", "rejected", b"rejected", "results", b"results", "retained", b"retained", "shares_memory", b"shares_memory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -234,6 +244,7 @@ class StartFrame(message.Message):
     RESERVE_FIELD_NUMBER: builtins.int
     HAS_BUFFERS_FIELD_NUMBER: builtins.int
     ACCEPTS_CLAIMS_FIELD_NUMBER: builtins.int
+    ACCEPTS_SEGMENTS_FIELD_NUMBER: builtins.int
     call_id: builtins.int
     """The call's id in this session."""
     method: builtins.str
@@ -258,6 +269,8 @@ class StartFrame(message.Message):
     """Whether there are `buffers`, so that a reader need not ask."""
     accepts_claims: builtins.bool
     """Whether the caller can collect a large result by a claim; else it is sent whatever its size."""
+    accepts_segments: builtins.bool
+    """Whether the caller can read a large result in the replica's shared memory."""
     @builtins.property
     def buffers(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """Out-of-band buffers of the arguments."""
@@ -283,10 +296,11 @@ class StartFrame(message.Message):
         reserve: builtins.bool = ...,
         has_buffers: builtins.bool = ...,
         accepts_claims: builtins.bool = ...,
+        accepts_segments: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepts_claims", b"accepts_claims", "body", b"body", "buffers", b"buffers", "bypass_limit", b"bypass_limit", "call_id", b"call_id", "context", b"context", "encoding", b"encoding", "has_buffers", b"has_buffers", "initial_credits", b"initial_credits", "kind", b"kind", "method", b"method", "reservation", b"reservation", "reserve", b"reserve", "time_left_s", b"time_left_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepts_claims", b"accepts_claims", "accepts_segments", b"accepts_segments", "body", b"body", "buffers", b"buffers", "bypass_limit", b"bypass_limit", "call_id", b"call_id", "context", b"context", "encoding", b"encoding", "has_buffers", b"has_buffers", "initial_credits", b"initial_credits", "kind", b"kind", "method", b"method", "reservation", b"reservation", "reserve", b"reserve", "time_left_s", b"time_left_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

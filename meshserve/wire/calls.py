@@ -120,14 +120,16 @@ def _grpc_from_proto(proto: call_pb2.GrpcContext) -> GrpcCallInfo:
     )
 
 
-def fill_start(frame: replica_pb2.StartFrame, call_id: int, call: Call, now: float, credits: int) -> None:
+def fill_start(
+    frame: replica_pb2.StartFrame, call_id: int, call: Call, payload: Payload, now: float, credits: int
+) -> None:
     """Fills in a call's start frame.
 
     Args:
+        payload: the arguments, or the claim on them.
         now: the monotonic clock, to turn the deadline into time left.
         credits: the callee's first allowance; 0 for a unary call.
     """
-    payload = call.payload
     frame.call_id = call_id
     frame.method = call.method
     frame.kind = call.kind  # type: ignore[assignment]  # the enum's numbers are the wire's
@@ -147,6 +149,8 @@ def fill_start(frame: replica_pb2.StartFrame, call_id: int, call: Call, now: flo
         frame.reservation = call.reservation
     if call.accepts_claims:
         frame.accepts_claims = True
+    if call.accepts_segments:
+        frame.accepts_segments = True
 
 
 def fill_reserve(frame: replica_pb2.StartFrame, call_id: int, call: Call) -> None:
@@ -168,6 +172,7 @@ def call_from_start(frame: replica_pb2.StartFrame, deployment: DeploymentId, now
         now + time_left_s if time_left_s else None,
         frame.bypass_limit,
         frame.accepts_claims,
+        frame.accepts_segments,
     )
 
 
@@ -241,7 +246,7 @@ def fill_result(
         if payload.buffers:
             frame.buffers.extend(payload.buffers)  # type: ignore[arg-type]  # bytes-like is accepted
             frame.parts |= HAS_BUFFERS
-        if payload.encoding is not encoding:
+        if payload.encoding is not encoding or payload.encoding is Encoding.CLAIM:  # the caller may not have sent one
             frame.encoding = payload.encoding  # type: ignore[assignment]  # the enum's numbers are the wire's
     if finish is not None:
         fill_finish(frame, finish)

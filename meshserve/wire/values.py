@@ -22,7 +22,11 @@ from typing import Any
 
 import cloudpickle
 
-from meshserve.model.call import Encoding, Payload
+from meshserve.model.call import Encoding, Payload, SharedPayload
+from meshserve.settings import SHARED_FROM_BYTES
+
+Store = Callable[[Payload], Payload | None]
+"""Copies a large value to where others can read it; None when there is no room."""
 
 _PLAIN = frozenset({int, float, str, bool, bytes, type(None)})
 
@@ -53,9 +57,10 @@ def is_plain(value: object) -> bool:
 
 
 def all_plain(args: tuple[Any, ...]) -> bool:
-    """Whether positional arguments are all plain."""
-    for arg in args:  # noqa: SIM110 - a generator costs more than the loop
-        if type(arg) not in _PLAIN:
+    """Whether positional arguments are all plain, and none is large."""
+    for arg in args:
+        kind = type(arg)
+        if kind not in _PLAIN or ((kind is bytes or kind is str) and len(arg) >= SHARED_FROM_BYTES):
             return False
     return True
 
@@ -65,46 +70,81 @@ def encode_plain(args: tuple[Any, ...]) -> Payload:
     return Payload(pickle.dumps((args, {}), 5), Encoding.PICKLE)
 
 
-def encode_value(value: Any) -> Payload:
+def encode_value(value: Any, store: Store | None = None) -> Payload:
     """Pickles a value.
+
+    Args:
+        store: where a large value is put; None to make a copy of it here.
 
     Raises:
         TypeError: it cannot be pickled; the message names the part that cannot.
     """
     if type(value) in _PLAIN:
+        if type(value) is bytes and len(value) >= SHARED_FROM_BYTES:
+            return _encode_any(_Apart(value), store)
         return Payload(pickle.dumps(value, 5), Encoding.PICKLE)
-    return _encode_any(value)
+    return _encode_any(value, store)
 
 
-def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
-    """Pickles the arguments of a call; raises as `encode_value`."""
+def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], store: Store | None = None) -> Payload:
+    """Pickles the arguments of a call; as `encode_value`."""
     if not kwargs and all_plain(args):
         return encode_plain(args)
-    return _encode_any((args, kwargs))
+    return _encode_any((tuple(map(_apart, args)), {name: _apart(value) for name, value in kwargs.items()}), store)
 
 
-def _encode_any(value: Any) -> Payload:
-    buffers: list[bytes] = []
+class _Apart:
+    """Large bytes, which pickle would copy into its stream, as a buffer; read again they are bytes."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return bytes, (pickle.PickleBuffer(self._data),)
+
+
+def _apart(value: Any) -> Any:
+    return _Apart(value) if type(value) is bytes and len(value) >= SHARED_FROM_BYTES else value
+
+
+def _encode_any(value: Any, store: Store | None) -> Payload:
+    buffers: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         """Takes large contiguous buffers out of the stream (False means: out of band)."""
         raw = buffer.raw()
         if raw.nbytes < _OUT_OF_BAND_BYTES:
             return True
-        buffers.append(raw.tobytes() if not isinstance(raw.obj, bytes) or raw.nbytes != len(raw.obj) else raw.obj)
+        buffers.append(raw)
         return False
 
     stream = io.BytesIO()
     try:
         _ImportablePickler(stream, 5, buffer_callback=keep).dump(value)
-        return Payload(stream.getvalue(), Encoding.PICKLE, buffers)
+        return _snapshot(stream.getvalue(), buffers, store)
     except Exception:  # noqa: BLE001 - whatever the fast way cannot do, the able one tries and reports
         buffers.clear()
     try:
         body = cloudpickle.dumps(value, protocol=5, buffer_callback=keep)
     except Exception as error:
         raise TypeError(f"cannot send {_describe(value)}: {error}. Send plain data, or make it picklable.") from error
-    return Payload(body, Encoding.PICKLE, buffers)
+    return _snapshot(body, buffers, store)
+
+
+def _snapshot(body: bytes, buffers: list[memoryview], store: Store | None) -> Payload:
+    """The payload, with copies of what the sender may change as soon as it is sent."""
+    if store is not None and len(body) + sum(buffer.nbytes for buffer in buffers) >= SHARED_FROM_BYTES:
+        stored = store(Payload(body, Encoding.PICKLE, buffers))
+        if stored is not None:
+            return stored
+    return Payload(body, Encoding.PICKLE, [_copied(buffer) for buffer in buffers])
+
+
+def _copied(buffer: memoryview) -> bytes:
+    whole = buffer.obj
+    return whole if isinstance(whole, bytes) and buffer.nbytes == len(whole) else buffer.tobytes()
 
 
 def _describe(value: Any) -> str:
@@ -191,6 +231,7 @@ class RaisedResult:
 
 def fill_holes(arguments: Payload, results: Sequence[Payload]) -> Payload:
     """Joins arguments that have holes with the undecoded results, or claims on them, that belong there."""
+    results = [result.claim if type(result) is SharedPayload else result for result in results]
     layout = [(int(result.encoding), len(result.buffers)) for result in results]
     buffers = [*arguments.buffers]
     for result in results:

@@ -14,7 +14,7 @@ CONTEXT = CallContext("r1", "app", "/route", "model", "session", "00-1-2-01", "v
 def arrived(call: Call) -> Call:
     """The call at the other end, half a second later."""
     frame = replica_pb2.StartFrame()
-    fill_start(frame, 7, call, 100.0, 0)
+    fill_start(frame, 7, call, call.payload, 100.0, 0)
     return call_from_start(replica_pb2.StartFrame.FromString(frame.SerializeToString()), DEPLOYMENT, 100.5)
 
 

@@ -1,0 +1,174 @@
+"""Large values in the shared memory of other processes, read in place; see `rpc.segments` for the other side."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from uuid import uuid4
+
+from meshserve.model.call import Encoding, Payload, SharedPayload
+from meshserve.rpc.io_thread import io_thread
+from meshserve.rpc.segments import IDLE_S, KEY_BYTES, TAKEN_AT, exported, offsets
+from meshserve.wire.claims import Claim, Segment, decode_claim
+
+MEMORY_KEY = "meshserve-memory"
+"""The metadata key of a memory probe."""
+
+
+class _Mapping:
+    """A segment of another process, mapped here; locked while values of it are in use."""
+
+    __slots__ = ("capacity", "dropped", "fd", "idle_since", "mapping", "users")
+
+    def __init__(self, place: Segment) -> None:
+        self.fd = os.open(f"/proc/{place.pid}/fd/{place.fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.mapping = mmap.mmap(self.fd, place.capacity_bytes)
+        except (OSError, ValueError):
+            os.close(self.fd)
+            raise
+        self.capacity = place.capacity_bytes
+        self.users = 0
+        self.dropped = False
+        self.idle_since = 0.0
+
+    def take(self, key: str) -> bool:
+        """Locks it, if it still holds the value of this key."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # its owner is about to use it again
+            return False
+        if self.mapping[:KEY_BYTES] != key.encode():
+            if not self.users:
+                fcntl.flock(self.fd, fcntl.LOCK_UN)
+            return False
+        self.users += 1
+        self.mapping[TAKEN_AT] = 1
+        return True
+
+    def close(self) -> None:
+        """Unmaps it."""
+        self.mapping.close()
+        os.close(self.fd)
+
+
+class Attachments:
+    """The segments of other processes that are mapped here; from any thread.
+
+    A mapping stays for a while when it is not in use: its owner will use the segment again, and memory that is mapped
+    already is read at once.
+
+    Args:
+        now: the monotonic clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        # Reentrant: the end of a value may come by garbage collection, in the middle of anything.
+        self._lock = threading.RLock()
+        self._mappings: dict[tuple[int, int], _Mapping] = {}
+        self._sweeping = False
+
+    def attach(self, payload: Payload) -> SharedPayload | None:
+        """The value of a claim, read in place; None when the claim is not on shared memory that this process can read.
+
+        The value stays as it is for as long as anything refers to it.
+        """
+        claim = decode_claim(payload)
+        if claim.segment is None:
+            return None
+        try:
+            with self._lock:
+                mapping = self._taken(claim, claim.segment)
+        except (OSError, ValueError):  # its owner is gone
+            return None
+        if mapping is None:
+            return None
+        whole = exported(mapping.mapping, mapping.capacity, lambda: self._unused(mapping))
+        parts = [whole[begin:end].toreadonly() for begin, end in offsets(claim.segment.lengths)]
+        return SharedPayload(bytes(parts[0]), Encoding.PICKLE, parts[1:], payload)
+
+    def _taken(self, claim: Claim, place: Segment) -> _Mapping | None:
+        where = (place.pid, place.fd)
+        mapping = self._mappings.get(where)
+        if mapping is not None:
+            if mapping.take(claim.key):
+                return mapping
+            del self._mappings[where]  # the owner has closed it, and may have another one by this number
+            mapping.dropped = True
+            if not mapping.users:
+                mapping.close()
+        mapping = _Mapping(place)
+        if not mapping.take(claim.key):
+            mapping.close()
+            return None
+        self._mappings[where] = mapping
+        if not self._sweeping:
+            self._sweeping = True
+            io_thread().call_soon(self._sweep_later)
+        return mapping
+
+    def _unused(self, mapping: _Mapping) -> None:
+        with self._lock:
+            mapping.users -= 1
+            if mapping.users:
+                return
+            mapping.idle_since = self._now()
+            fcntl.flock(mapping.fd, fcntl.LOCK_UN)
+            if mapping.dropped:
+                os.close(mapping.fd)  # the mapping goes with its last reference, which is about to
+
+    def _sweep_later(self) -> None:
+        io_thread().loop.call_later(IDLE_S / 2, self._sweep)
+
+    def _sweep(self) -> None:
+        """Unmaps what was not in use for a while."""
+        before = self._now() - IDLE_S
+        with self._lock:
+            for where, mapping in tuple(self._mappings.items()):
+                if not mapping.users and mapping.idle_since < before:
+                    del self._mappings[where]
+                    mapping.close()
+            self._sweeping = bool(self._mappings)
+        if self._sweeping:
+            self._sweep_later()
+
+
+@cache
+def attachments() -> Attachments:
+    """Those of this process."""
+    return Attachments()
+
+
+@cache
+def memory_probe() -> str:
+    """By what another process finds out whether it can read this one's shared memory; empty where there is none."""
+    if not hasattr(os, "memfd_create"):
+        return ""
+    key = uuid4().hex
+    fd = os.memfd_create("meshserve-probe", os.MFD_CLOEXEC)
+    os.write(fd, key.encode())
+    return f"{os.getpid()}:{fd}:{key}"
+
+
+def can_read(probe: str) -> bool:
+    """Whether the shared memory of the process with this probe can be read here."""
+    try:
+        pid, fd, key = probe.split(":")
+        with open(f"/proc/{int(pid)}/fd/{int(fd)}", "rb") as file:
+            return file.read(KEY_BYTES) == key.encode()
+    except (OSError, ValueError):
+        return False
+
+
+def _forget_after_fork() -> None:
+    attachments.cache_clear()
+    memory_probe.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)

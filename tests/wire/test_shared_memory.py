@@ -1,0 +1,310 @@
+"""Large values in shared memory: one copy, read in place by other processes, used again when nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from conditions import until
+from replicas import LocalMesh, LocalReplica, call, on_io
+
+from meshserve.model.call import Encoding, Payload, SharedPayload
+from meshserve.rpc.attachments import Attachments, can_read, memory_probe
+from meshserve.rpc.segments import IDLE_S, PROMISE_S, SegmentPool, segment_pool
+from meshserve.telemetry.catalogue import SESSION_SENT
+from meshserve.wire.claims import decode_claim
+from meshserve.wire.values import decode_value, encode_arguments, encode_value
+
+MB = 1 << 20
+
+READER = """
+import pickle, sys
+from meshserve.rpc.attachments import Attachments, can_read
+from meshserve.wire.values import decode_value
+
+attachments, value = Attachments(), None
+for line in sys.stdin.buffer:
+    command, argument = pickle.loads(bytes.fromhex(line.decode()))
+    if command == "attach":
+        payload = attachments.attach(argument)
+        value = None if payload is None else decode_value(payload)
+        del payload
+        answer = None if value is None else (int(value.sum()), bool(value.flags.writeable))
+    elif command == "sum":
+        answer = int(value.sum())
+    elif command == "forget":
+        value = answer = None
+    else:
+        answer = can_read(argument)
+    print(pickle.dumps(answer).hex(), flush=True)
+"""
+
+
+class Reader:
+    """Another process that reads this one's shared memory."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def do(self, command: str, argument: object = None) -> object:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(pickle.dumps((command, argument)).hex(), file=self._process.stdin, flush=True)
+        return pickle.loads(bytes.fromhex(self._process.stdout.readline()))
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def reader() -> Iterator[Reader]:
+    reader = Reader()
+    yield reader
+    reader.kill()
+
+
+class Clock:
+    """Time that passes when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ones(count: int) -> np.ndarray:
+    return np.ones(count, dtype=np.uint8)
+
+
+def stored(pool: SegmentPool, value: object) -> SharedPayload:
+    payload = encode_value(value, pool.store)
+    assert type(payload) is SharedPayload
+    return payload
+
+
+def file_of(payload: SharedPayload) -> int:
+    segment = decode_claim(payload.claim).segment
+    assert segment is not None
+    return segment.fd
+
+
+def test_another_process_reads_a_value_in_place_and_cannot_write_it(reader: Reader) -> None:
+    pool = SegmentPool(100 * MB)
+    payload = stored(pool, ones(3 * MB))
+    assert reader.do("attach", payload.claim) == (3 * MB, False)
+    assert reader.do("can read", memory_probe()) is True
+
+
+def test_what_the_sender_changes_after_sending_is_not_seen(reader: Reader) -> None:
+    pool, value = SegmentPool(100 * MB), ones(MB)
+    payload = stored(pool, value)
+    value[:] = 7
+    assert reader.do("attach", payload.claim) == (MB, False)
+
+
+def test_a_segment_is_used_again_only_when_nobody_reads_it_in_any_process(reader: Reader) -> None:
+    pool = SegmentPool(100 * MB)
+    first = stored(pool, ones(MB))
+    number, claim = file_of(first), first.claim
+    reader.do("attach", claim)
+    del first
+    second = stored(pool, np.zeros(MB, dtype=np.uint8))
+    assert file_of(second) != number, "the other process reads the first value still"
+    assert reader.do("sum") == MB
+    reader.do("forget")
+    third = stored(pool, ones(MB))
+    assert file_of(third) == number
+    assert reader.do("attach", claim) is None, "what the claim was on is gone"
+    assert reader.do("attach", third.claim) == (MB, False), "though it is in the same place"
+
+
+def test_the_owner_counts_as_a_reader_while_it_refers_to_any_part() -> None:
+    pool = SegmentPool(100 * MB)
+    payload = stored(pool, ones(MB))
+    part, number = decode_value(payload)[:10], file_of(payload)
+    del payload
+    other = stored(pool, np.zeros(MB, dtype=np.uint8))
+    assert file_of(other) != number and part.sum() == 10
+    del part
+    assert file_of(stored(pool, ones(MB))) == number
+
+
+def test_a_reader_that_dies_gives_the_segment_back(reader: Reader) -> None:
+    pool = SegmentPool(100 * MB)
+    payload = stored(pool, ones(MB))
+    number = file_of(payload)
+    reader.do("attach", payload.claim)
+    del payload
+    reader.kill()
+    assert file_of(stored(pool, ones(MB))) == number
+
+
+def test_a_promised_value_waits_for_its_reader_and_not_for_ever(reader: Reader) -> None:
+    clock = Clock()
+    pool = SegmentPool(100 * MB, clock)
+    payload = stored(pool, ones(MB))
+    number, claim = file_of(payload), payload.claim
+    pool.promise(decode_claim(claim).key)
+    del payload
+    waiting = stored(pool, ones(MB))
+    assert file_of(waiting) != number
+    assert reader.do("attach", claim) == (MB, False)
+    reader.do("forget")
+    again = stored(pool, ones(MB))
+    assert file_of(again) == number, "it was read"
+    pool.promise(decode_claim(again.claim).key)
+    del again
+    clock.now += PROMISE_S + 1
+    assert file_of(stored(pool, ones(MB))) == number, "nobody came"
+
+
+def test_memory_has_a_limit_and_idle_memory_is_given_back() -> None:
+    clock = Clock()
+    pool = SegmentPool(8 * MB, clock)
+    values = [stored(pool, ones(3 * MB)), stored(pool, ones(3 * MB))]
+    assert pool.store(Payload(b"x" * MB, Encoding.PICKLE)) is None, "there is no room, so it goes another way"
+    assert type(encode_value(ones(MB), pool.store)) is Payload
+    values.clear()
+    stored(pool, ones(MB))
+    for _ in range(2):  # found to be free, and idle since
+        clock.now += IDLE_S + 1
+        pool._sweep()
+    assert pool.size_bytes == 0
+
+
+def test_nothing_is_stored_where_shared_memory_is_turned_off() -> None:
+    assert type(encode_value(ones(MB), SegmentPool(0).store)) is Payload
+
+
+def test_unreadable_claims_are_none_and_unreadable_probes_false() -> None:
+    pool = SegmentPool(100 * MB)
+    payload = stored(pool, ones(MB))
+    claim = decode_claim(payload.claim)
+    gone = Payload(payload.claim.body.replace(claim.key.encode(), b"0" * len(claim.key)), Encoding.CLAIM)
+    assert Attachments().attach(gone) is None
+    for probe in ("", "nonsense", "1:2", "1:2:3:4", f"{os.getpid()}:999999:{'0' * 32}", f"{os.getpid()}:0:{'0' * 32}"):
+        assert not can_read(probe)
+
+
+def test_a_value_is_found_by_its_key_as_long_as_it_is_there() -> None:
+    pool = SegmentPool(100 * MB)
+    payload = stored(pool, ones(MB))
+    key = decode_claim(payload.claim).key
+    found = pool.find(key)
+    assert found is not None and decode_value(found).sum() == MB
+    del payload
+    stored(pool, np.zeros(MB, dtype=np.uint8))
+    assert pool.find(key) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"x" * (2 * MB), bytearray(b"y" * (2 * MB)), "z" * (2 * MB), [b"x" * MB, "y"], {"a": b"x" * MB}, (b"", b"x" * MB)],
+    ids=lambda value: type(value).__name__,
+)
+def test_large_values_of_builtin_types_keep_their_type(value: object) -> None:
+    pool = SegmentPool(100 * MB)
+    assert decode_value(encode_value(value, pool.store)) == value
+    assert type(decode_value(encode_value(value, pool.store))) is type(value)
+    assert decode_value(encode_arguments((value,), {"k": value}, pool.store)) == ((value,), {"k": value})
+    assert decode_value(encode_value(value)) == value
+
+
+# -- on a session --------------------------------------------------------------------------------------------------
+
+
+class Model:
+    """Remembers what it was given, if it is told to."""
+
+    def __init__(self) -> None:
+        self.kept: list[np.ndarray] = []
+
+    async def echo(self, value: np.ndarray) -> np.ndarray:
+        return value
+
+    def total(self, value: np.ndarray) -> int:
+        return int(value.sum())
+
+    async def keep(self, value: np.ndarray) -> None:
+        self.kept.append(value)
+
+    async def totals(self) -> list[int]:
+        return [int(value.sum()) for value in self.kept]
+
+    async def slow(self, value: np.ndarray) -> int:
+        await asyncio.sleep(60)
+        return 0
+
+
+def large_call(method: str, *args: object) -> object:
+    """A call as handles make it."""
+    made = call(method)
+    made.payload = encode_arguments(args, {}, segment_pool().store)
+    made.accepts_segments = True
+    return made
+
+
+def sum_sent(replica: LocalReplica) -> float:
+    """Bytes that the replica has written to sessions."""
+    return sum(value for metric, _, value in replica.door.sending.read() if metric is SESSION_SENT)
+
+
+@on_io
+async def test_large_arguments_and_results_do_not_ride_the_session() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        before = sum_sent(replica)
+        payload = await mesh.router.unary(large_call("echo", ones(5 * MB)))
+        assert decode_value(payload).sum() == 5 * MB
+        assert decode_value(await mesh.router.unary(large_call("total", ones(5 * MB)))) == 5 * MB
+        assert sum_sent(replica) - before < 10_000, "only claims were sent"
+
+
+@on_io
+async def test_arguments_that_user_code_keeps_stay_as_they_are() -> None:
+    async with LocalMesh(LocalReplica("a", Model)) as mesh:
+        for number in range(1, 6):
+            await mesh.router.unary(large_call("keep", np.full(MB, number, dtype=np.uint8)))
+        totals = decode_value(await mesh.router.unary(large_call("totals")))
+        assert totals == [number * MB for number in range(1, 6)]
+
+
+@on_io
+async def test_a_thousand_large_calls_leave_no_more_memory_than_ten() -> None:
+    async with LocalMesh(LocalReplica("a", Model)) as mesh:
+        value = ones(MB)
+
+        async def calls(count: int) -> int:
+            for _ in range(count):
+                await mesh.router.unary(large_call("echo", value))
+            return segment_pool().size_bytes
+
+        before = await calls(10)
+        assert await calls(1000) <= before + 4 * MB
+
+
+@on_io
+async def test_the_arguments_of_a_cancelled_call_are_given_up() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        made = large_call("slow", ones(MB))
+        number = file_of(made.payload)
+        reply = mesh.router.unary(made)
+        await until(lambda: replica.admission.ongoing == 1)
+        reply.cancel()
+        await until(lambda: replica.admission.ongoing == 0)
+        del made, reply
+
+        def again() -> bool:
+            gc.collect()  # the frame of the cancelled coroutine is in its exception's traceback
+            return file_of(stored(segment_pool(), ones(MB))) == number
+
+        await until(again)
