@@ -213,8 +213,8 @@ class Autoscaler:
 
     def _fold_metrics(self, memory: _Memory, running: list[SeenReplica], now: float, look_back_s: float) -> None:
         for replica in running:
-            if replica.report.autoscaling_stats_json:
-                stats = json.loads(replica.report.autoscaling_stats_json)
+            if replica.stats.autoscaling_json:
+                stats = json.loads(replica.stats.autoscaling_json)
                 memory.metrics = fold_stats(memory.metrics, replica.id, stats, now, look_back_s)
         memory.metrics = keep_replicas(memory.metrics, [one.id for one in running])
 

@@ -18,6 +18,7 @@ from meshserve.controller.tasks import Tasks
 from meshserve.core import actions as ac
 from meshserve.core import events as ev
 from meshserve.core.desire import forget, set_failure
+from meshserve.core.measuring import Question
 from meshserve.core.seen import Process, Resources, SeenNode
 from meshserve.launch.launcher import Launcher, LaunchError, Node
 from meshserve.model.process_names import proxy_name, proxy_node_of, replica_name, replica_of
@@ -111,6 +112,12 @@ class Executor:
                 self._tasks.spawn("the cluster", self._look())
             case ac.RecordFailure() | ac.Forget() | ac.ClearStore():
                 self._tasks.spawn("the store", self._write(action))
+
+    async def ask(self, question: Question) -> None:
+        """Has user code measure itself."""
+        event = await self._steering.record_stats(question)
+        if event is not None:
+            self._post(event)
 
     # -- processes -----------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from meshserve.controller.executor import Boot, Executor
 from meshserve.controller.ledger import Ledger
 from meshserve.controller.loads import Loads
 from meshserve.controller.loop import Loop
+from meshserve.controller.measuring import Measuring
 from meshserve.controller.publisher import Publisher
 from meshserve.controller.service import ControllerService
 from meshserve.controller.status_board import StatusBoard
@@ -83,8 +84,7 @@ class ControllerProcess:
         self._io = io
         self._server: grpc.aio.Server | None = None
         self._executor: Executor | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._scaling: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Reads the store, opens the server, tells where it is, and begins to plan; on the I/O thread."""
@@ -122,11 +122,11 @@ class ControllerProcess:
         )
         found = {"address": self.address, "token": boot.token, "epoch": ledger.epoch}
         await self._store.put(MESH_KEY, json.dumps(found).encode())
-        self._running = asyncio.get_running_loop().create_task(loop.run())
-        self._running.add_done_callback(self._loop_ended)
         autoscaler = Autoscaler(ledger, loads, lambda: loop.plan.seen, time.monotonic)
-        self._scaling = asyncio.get_running_loop().create_task(autoscaler.run())
-        self._scaling.add_done_callback(self._loop_ended)
+        measuring = Measuring(lambda: loop.plan.seen, executor.ask, time.monotonic)
+        self._loops = [asyncio.get_running_loop().create_task(one.run()) for one in (loop, autoscaler, measuring)]
+        for task in self._loops:
+            task.add_done_callback(self._loop_ended)
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -135,10 +135,9 @@ class ControllerProcess:
 
     async def close(self) -> None:
         """Ends the controller and leaves the mesh as it is; on the I/O thread."""
-        for task in (self._scaling, self._running):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
         if self._server is not None:
             await self._server.stop(None)
         if self._executor is not None:

@@ -8,6 +8,7 @@ upon which they are cancelled.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +19,7 @@ import grpc.aio
 from meshserve.controller.connections import Connections
 from meshserve.core import actions as ac
 from meshserve.core import events as ev
+from meshserve.core.measuring import Question
 from meshserve.core.seen import Process
 from meshserve.core.stopping import DESTRUCTION_S
 from meshserve.model.ids import ReplicaId
@@ -27,10 +29,14 @@ from meshserve.wire.steering import (
     described_from_proto,
     initialize_request,
     introduction_from_proto,
+    measured_from_proto,
     proxy_report_from_proto,
     reconfigure_request,
     report_from_proto,
+    stats_request,
 )
+
+logger = logging.getLogger("meshserve.controller")
 
 DESCRIBE_ATTEMPTS = 3
 DESCRIBE_TIMEOUT_S = 3.0
@@ -87,6 +93,16 @@ class Steering:
         if answer.failure:
             return ev.ReplicaUnhealthy(action.replica, answer.failure)
         return ev.ReplicaHealthy(action.replica, report_from_proto(answer))
+
+    async def record_stats(self, question: Question) -> ev.Event | None:
+        """Asks user code for what it measures; None when it does not answer in time."""
+        call = self._call(question.timeout_s)
+        try:
+            answer = await self._replica(question.address).RecordStats(stats_request(question), **call)
+        except grpc.aio.AioRpcError as error:
+            logger.warning("Replica %s measured nothing: %s", question.replica, _reason(error, question.timeout_s))
+            return None
+        return measured_from_proto(answer, question)
 
     async def drain(self, action: ac.DrainReplica) -> ev.Event:
         """Lets a replica end its calls; one that cannot be asked has none to end."""

@@ -78,6 +78,20 @@ class ReplicaHealthy:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaMeasured:
+    """Its user code measured something of itself.
+
+    Attributes:
+        routing_json: for routers; None when it was not asked for.
+        autoscaling_json: for autoscaling; None when it was not asked for.
+    """
+
+    replica: ReplicaId
+    routing_json: str | None = None
+    autoscaling_json: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaUnhealthy:
     """It failed a health check, or did not answer in time."""
 
@@ -136,6 +150,7 @@ ReplicaEvent: TypeAlias = (
     | ReplicaReconfigured
     | ReplicaReconfigureFailed
     | ReplicaHealthy
+    | ReplicaMeasured
     | ReplicaUnhealthy
     | ReplicaDescribed
     | ReplicaLost

@@ -25,6 +25,7 @@ from meshserve.core.seen import (
     SeenDeployment,
     SeenProxy,
     SeenReplica,
+    Stats,
 )
 from meshserve.core.status import StatusEvent, transition
 from meshserve.core.weights import build_version
@@ -165,6 +166,16 @@ def _healthy(deployment: SeenDeployment, replica: SeenReplica, event: ev.Replica
     return _put(deployment, replace(replica, health=health, report=event.report))
 
 
+def _measured(
+    deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaMeasured, now: float
+) -> SeenDeployment:
+    before = replica.stats
+    routing = before.routing_json if event.routing_json is None else event.routing_json
+    autoscaling = before.autoscaling_json if event.autoscaling_json is None else event.autoscaling_json
+    after = Stats(routing, autoscaling)
+    return deployment if after == before else _put(deployment, replace(replica, stats=after))
+
+
 def _unhealthy(
     deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaUnhealthy, now: float
 ) -> SeenDeployment:
@@ -249,6 +260,7 @@ _HANDLERS: dict[type[Any], Callable[[SeenDeployment, SeenReplica, Any, float], S
     ev.ReplicaReconfigured: _reconfigured,
     ev.ReplicaReconfigureFailed: _reconfigure_failed,
     ev.ReplicaHealthy: _healthy,
+    ev.ReplicaMeasured: _measured,
     ev.ReplicaUnhealthy: _unhealthy,
     ev.ReplicaDescribed: _described,
     ev.ReplicaLost: _lost,

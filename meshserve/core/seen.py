@@ -83,14 +83,22 @@ class Introduction:
     metadata_json: str = ""
     docs_path: str = ""
     route_patterns: tuple[str, ...] = ()
+    records_routing_stats: bool = False
+    records_autoscaling_stats: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What user code last measured of itself; empty for nothing yet."""
+
+    routing_json: str = ""
+    autoscaling_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a replica said with its last good health check."""
 
-    routing_stats_json: str = ""
-    autoscaling_stats_json: str = ""
     multiplexed_model_ids: tuple[str, ...] = ()
     ongoing: int = 0
 
@@ -135,6 +143,7 @@ class SeenReplica:
     introduction: Introduction = field(default_factory=Introduction)
     health: Health = field(default_factory=Health)
     report: Report = field(default_factory=Report)
+    stats: Stats = field(default_factory=Stats)
     retire: str = ""
 
     @property

@@ -48,7 +48,7 @@ def _target(replica: SeenReplica, scene: Scene) -> ReplicaTarget:
         max_ongoing_requests=replica.build.options.max_ongoing_requests,
         actor_name=replica_name(replica.id),
         metadata_json=replica.introduction.metadata_json,
-        routing_stats_json=replica.report.routing_stats_json,
+        routing_stats_json=replica.stats.routing_json,
         multiplexed_model_ids=replica.report.multiplexed_model_ids,
     )
 

@@ -16,6 +16,7 @@ from meshserve.model.options import DeploymentOptions
 from meshserve.replica.admission import Admission
 from meshserve.replica.door import Door
 from meshserve.replica.health import LoopWatch
+from meshserve.replica.stats import AUTOSCALING, ROUTING, hook, record
 from meshserve.replica.user_code import UserCode
 from meshserve.rpc.import_path import import_from
 from meshserve.telemetry.exposition import process_text
@@ -82,6 +83,8 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
                 metadata_json=await self._metadata(),
                 docs_path=getattr(user.callable, "__meshserve_docs_path__", None) or "",
                 route_patterns=getattr(user.callable, "__meshserve_route_patterns__", ()),
+                records_routing_stats=hook(user, ROUTING) is not None,
+                records_autoscaling_stats=hook(user, AUTOSCALING) is not None,
             )
         except Exception as error:  # noqa: BLE001 - user code may raise anything; the controller shows it
             return pb.InitializeResponse(failure=user_traceback(error))
@@ -137,10 +140,19 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             return response
         try:
             await self._user_check_health()
-            response.routing_stats_json = _json_or_nothing(await self._ask("record_routing_stats"))
-            response.autoscaling_stats_json = _json_or_nothing(await self._ask("record_autoscaling_stats"))
         except Exception as error:  # noqa: BLE001 - user code may raise anything; the controller shows it
             response.failure = user_traceback(error)
+        return response
+
+    async def RecordStats(self, request: pb.RecordStatsRequest, context: Any) -> pb.RecordStatsResponse:  # noqa: N802
+        """See replica_control.proto."""
+        response = pb.RecordStatsResponse()
+        if not self._ready or self._user is None:
+            return response
+        if request.routing:
+            response.routing_stats_json = await record(self._user, ROUTING)
+        if request.autoscaling:
+            response.autoscaling_stats_json = await record(self._user, AUTOSCALING)
         return response
 
     async def _user_check_health(self) -> None:
@@ -222,7 +234,3 @@ async def _at_most(timeout_s: float, work: Awaitable[Any]) -> None:
 
 def _rank(proto: pb.ReplicaRank) -> ReplicaRank:
     return ReplicaRank(proto.rank, proto.node_rank, proto.local_rank)
-
-
-def _json_or_nothing(value: Any) -> str:
-    return json.dumps(value) if value is not None else ""

@@ -54,6 +54,7 @@ class FakeReplica(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         constructed: its constructor waits until this is set.
         constructor_failure: what its constructor raises; empty for none.
         health_failure: what its health check says; empty for well.
+        measured: what its user code measures of itself; it has no such methods where this is empty.
         reconfigured: every reconfiguration it took.
         drained: it ends its drain when this is set.
         drains: every drain it was asked for.
@@ -67,6 +68,7 @@ class FakeReplica(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         self.constructed.set()
         self.constructor_failure = ""
         self.health_failure = ""
+        self.measured = replica_pb.RecordStatsResponse()
         self.reconfigured: list[replica_pb.ReconfigureRequest] = []
         self.drains: list[replica_pb.DrainRequest] = []
         self.drained = asyncio.Event()
@@ -77,7 +79,14 @@ class FakeReplica(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         self.request = request
         await self.constructed.wait()
         self.ready = not self.constructor_failure
-        return replica_pb.InitializeResponse(failure=self.constructor_failure)
+        return self._introduction()
+
+    def _introduction(self) -> replica_pb.InitializeResponse:
+        return replica_pb.InitializeResponse(
+            failure=self.constructor_failure,
+            records_routing_stats=bool(self.measured.routing_stats_json),
+            records_autoscaling_stats=bool(self.measured.autoscaling_stats_json),
+        )
 
     async def Reconfigure(self, request: replica_pb.ReconfigureRequest, context: Any) -> Any:  # noqa: N802
         """See replica_control.proto."""
@@ -90,6 +99,13 @@ class FakeReplica(replica_control_pb2_grpc.ReplicaControlServiceServicer):
     async def CheckHealth(self, request: replica_pb.CheckHealthRequest, context: Any) -> Any:  # noqa: N802
         """See replica_control.proto."""
         return replica_pb.CheckHealthResponse(failure=self.health_failure)
+
+    async def RecordStats(self, request: replica_pb.RecordStatsRequest, context: Any) -> Any:  # noqa: N802
+        """See replica_control.proto."""
+        return replica_pb.RecordStatsResponse(
+            routing_stats_json=self.measured.routing_stats_json if request.routing else "",
+            autoscaling_stats_json=self.measured.autoscaling_stats_json if request.autoscaling else "",
+        )
 
     async def Drain(self, request: replica_pb.DrainRequest, context: Any) -> Any:  # noqa: N802
         """See replica_control.proto."""
@@ -108,6 +124,7 @@ class FakeReplica(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             draining=bool(self.drains),
             options_json=own.options_json,
             route_prefix=own.route_prefix,
+            initialized=self._introduction(),
         )
 
     async def Metrics(self, request: replica_pb.MetricsRequest, context: Any) -> Any:  # noqa: N802

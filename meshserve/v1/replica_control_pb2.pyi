@@ -126,12 +126,18 @@ class InitializeResponse(message.Message):
     METADATA_JSON_FIELD_NUMBER: builtins.int
     DOCS_PATH_FIELD_NUMBER: builtins.int
     ROUTE_PATTERNS_FIELD_NUMBER: builtins.int
+    RECORDS_ROUTING_STATS_FIELD_NUMBER: builtins.int
+    RECORDS_AUTOSCALING_STATS_FIELD_NUMBER: builtins.int
     failure: builtins.str
     """Empty on success; else what user code raised, with its traceback."""
     metadata_json: builtins.str
     """What the user's record_replica_metadata returned, as JSON; empty for none."""
     docs_path: builtins.str
     """The path under which an ASGI application shows its documentation; empty for none."""
+    records_routing_stats: builtins.bool
+    """Whether user code has a record_routing_stats."""
+    records_autoscaling_stats: builtins.bool
+    """Whether user code has a record_autoscaling_stats."""
     @builtins.property
     def route_patterns(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The route patterns of an ASGI application, for labels."""
@@ -143,10 +149,12 @@ class InitializeResponse(message.Message):
         metadata_json: builtins.str = ...,
         docs_path: builtins.str = ...,
         route_patterns: abc.Iterable[builtins.str] | None = ...,
+        records_routing_stats: builtins.bool = ...,
+        records_autoscaling_stats: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["docs_path", b"docs_path", "failure", b"failure", "metadata_json", b"metadata_json", "route_patterns", b"route_patterns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["docs_path", b"docs_path", "failure", b"failure", "metadata_json", b"metadata_json", "records_autoscaling_stats", b"records_autoscaling_stats", "records_routing_stats", b"records_routing_stats", "route_patterns", b"route_patterns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,16 +234,10 @@ class CheckHealthResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     FAILURE_FIELD_NUMBER: builtins.int
-    ROUTING_STATS_JSON_FIELD_NUMBER: builtins.int
-    AUTOSCALING_STATS_JSON_FIELD_NUMBER: builtins.int
     MULTIPLEXED_MODEL_IDS_FIELD_NUMBER: builtins.int
     ONGOING_FIELD_NUMBER: builtins.int
     failure: builtins.str
     """Empty when well; else why not."""
-    routing_stats_json: builtins.str
-    """What the user's record_routing_stats returned, as JSON; empty for none."""
-    autoscaling_stats_json: builtins.str
-    """What the user's record_autoscaling_stats returned, as JSON; empty for none."""
     ongoing: builtins.int
     """Calls accepted and not ended."""
     @builtins.property
@@ -246,14 +248,60 @@ class CheckHealthResponse(message.Message):
         self,
         *,
         failure: builtins.str = ...,
-        routing_stats_json: builtins.str = ...,
-        autoscaling_stats_json: builtins.str = ...,
         multiplexed_model_ids: abc.Iterable[builtins.str] | None = ...,
         ongoing: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["autoscaling_stats_json", b"autoscaling_stats_json", "failure", b"failure", "multiplexed_model_ids", b"multiplexed_model_ids", "ongoing", b"ongoing", "routing_stats_json", b"routing_stats_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "multiplexed_model_ids", b"multiplexed_model_ids", "ongoing", b"ongoing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RecordStatsRequest(message.Message):
+    """What is asked for."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ROUTING_FIELD_NUMBER: builtins.int
+    AUTOSCALING_FIELD_NUMBER: builtins.int
+    routing: builtins.bool
+    """What record_routing_stats returns."""
+    autoscaling: builtins.bool
+    """What record_autoscaling_stats returns."""
+    def __init__(
+        self,
+        *,
+        routing: builtins.bool = ...,
+        autoscaling: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["autoscaling", b"autoscaling", "routing", b"routing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RecordStatsResponse(message.Message):
+    """What was measured. User code that fails is the business of the replica's log."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ROUTING_STATS_JSON_FIELD_NUMBER: builtins.int
+    AUTOSCALING_STATS_JSON_FIELD_NUMBER: builtins.int
+    routing_stats_json: builtins.str
+    """As JSON; empty for nothing."""
+    autoscaling_stats_json: builtins.str
+    """Numbers by name, as JSON; empty for nothing."""
+    def __init__(
+        self,
+        *,
+        routing_stats_json: builtins.str = ...,
+        autoscaling_stats_json: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["autoscaling_stats_json", b"autoscaling_stats_json", "routing_stats_json", b"routing_stats_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

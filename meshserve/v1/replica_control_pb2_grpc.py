@@ -50,6 +50,11 @@ class ReplicaControlServiceStub:
                 request_serializer=meshserve_dot_v1_dot_replica__control__pb2.CheckHealthRequest.SerializeToString,
                 response_deserializer=meshserve_dot_v1_dot_replica__control__pb2.CheckHealthResponse.FromString,
                 _registered_method=True)
+        self.RecordStats = channel.unary_unary(
+                '/meshserve.v1.ReplicaControlService/RecordStats',
+                request_serializer=meshserve_dot_v1_dot_replica__control__pb2.RecordStatsRequest.SerializeToString,
+                response_deserializer=meshserve_dot_v1_dot_replica__control__pb2.RecordStatsResponse.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/meshserve.v1.ReplicaControlService/Drain',
                 request_serializer=meshserve_dot_v1_dot_replica__control__pb2.DrainRequest.SerializeToString,
@@ -87,6 +92,13 @@ class ReplicaControlServiceServicer:
 
     def CheckHealth(self, request, context):
         """Is user code well? Runs the user's check_health on the user's loop.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordStats(self, request, context):
+        """Asks user code for what it measures of itself: record_routing_stats, record_autoscaling_stats.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +142,11 @@ def add_ReplicaControlServiceServicer_to_server(servicer, server):
                     servicer.CheckHealth,
                     request_deserializer=meshserve_dot_v1_dot_replica__control__pb2.CheckHealthRequest.FromString,
                     response_serializer=meshserve_dot_v1_dot_replica__control__pb2.CheckHealthResponse.SerializeToString,
+            ),
+            'RecordStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordStats,
+                    request_deserializer=meshserve_dot_v1_dot_replica__control__pb2.RecordStatsRequest.FromString,
+                    response_serializer=meshserve_dot_v1_dot_replica__control__pb2.RecordStatsResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -229,6 +246,33 @@ class ReplicaControlService:
             '/meshserve.v1.ReplicaControlService/CheckHealth',
             meshserve_dot_v1_dot_replica__control__pb2.CheckHealthRequest.SerializeToString,
             meshserve_dot_v1_dot_replica__control__pb2.CheckHealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshserve.v1.ReplicaControlService/RecordStats',
+            meshserve_dot_v1_dot_replica__control__pb2.RecordStatsRequest.SerializeToString,
+            meshserve_dot_v1_dot_replica__control__pb2.RecordStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

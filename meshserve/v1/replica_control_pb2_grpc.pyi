@@ -45,6 +45,8 @@ class ReplicaControlServiceStub:
     """Applies options to a running replica without restarting it."""
     CheckHealth: _grpc.UnaryUnaryMultiCallable[_replica_control_pb2.CheckHealthRequest, _replica_control_pb2.CheckHealthResponse]
     """Is user code well? Runs the user's check_health on the user's loop."""
+    RecordStats: _grpc.UnaryUnaryMultiCallable[_replica_control_pb2.RecordStatsRequest, _replica_control_pb2.RecordStatsResponse]
+    """Asks user code for what it measures of itself: record_routing_stats, record_autoscaling_stats."""
     Drain: _grpc.UnaryUnaryMultiCallable[_replica_control_pb2.DrainRequest, _replica_control_pb2.DrainResponse]
     """Waits for ongoing calls to end, refuses new ones, destroys the user's object. Answers when done."""
     Describe: _grpc.UnaryUnaryMultiCallable[_replica_control_pb2.DescribeRequest, _replica_control_pb2.DescribeResponse]
@@ -63,6 +65,8 @@ class ReplicaControlServiceAsyncStub(ReplicaControlServiceStub):
     """Applies options to a running replica without restarting it."""
     CheckHealth: _aio.UnaryUnaryMultiCallable[_replica_control_pb2.CheckHealthRequest, _replica_control_pb2.CheckHealthResponse]  # type: ignore[assignment]
     """Is user code well? Runs the user's check_health on the user's loop."""
+    RecordStats: _aio.UnaryUnaryMultiCallable[_replica_control_pb2.RecordStatsRequest, _replica_control_pb2.RecordStatsResponse]  # type: ignore[assignment]
+    """Asks user code for what it measures of itself: record_routing_stats, record_autoscaling_stats."""
     Drain: _aio.UnaryUnaryMultiCallable[_replica_control_pb2.DrainRequest, _replica_control_pb2.DrainResponse]  # type: ignore[assignment]
     """Waits for ongoing calls to end, refuses new ones, destroys the user's object. Answers when done."""
     Describe: _aio.UnaryUnaryMultiCallable[_replica_control_pb2.DescribeRequest, _replica_control_pb2.DescribeResponse]  # type: ignore[assignment]
@@ -96,6 +100,14 @@ class ReplicaControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_replica_control_pb2.CheckHealthResponse, _abc.Awaitable[_replica_control_pb2.CheckHealthResponse]]:
         """Is user code well? Runs the user's check_health on the user's loop."""
+
+    @_abc_1.abstractmethod
+    def RecordStats(
+        self,
+        request: _replica_control_pb2.RecordStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_replica_control_pb2.RecordStatsResponse, _abc.Awaitable[_replica_control_pb2.RecordStatsResponse]]:
+        """Asks user code for what it measures of itself: record_routing_stats, record_autoscaling_stats."""
 
     @_abc_1.abstractmethod
     def Drain(

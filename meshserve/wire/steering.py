@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshserve.core import actions as ac
 from meshserve.core import events as ev
+from meshserve.core.measuring import Question, Subject
 from meshserve.core.seen import Introduction, Process, ProxyReport, Report
 from meshserve.model.ids import ReplicaId
 from meshserve.v1 import proxy_control_pb2, replica_control_pb2
@@ -31,7 +32,13 @@ def initialize_request(action: ac.InitializeReplica) -> replica_control_pb2.Init
 
 def introduction_from_proto(proto: replica_control_pb2.InitializeResponse) -> Introduction:
     """What a replica says of itself when it is ready."""
-    return Introduction(proto.metadata_json, proto.docs_path, tuple(proto.route_patterns))
+    return Introduction(
+        proto.metadata_json,
+        proto.docs_path,
+        tuple(proto.route_patterns),
+        proto.records_routing_stats,
+        proto.records_autoscaling_stats,
+    )
 
 
 def reconfigure_request(action: ac.ReconfigureReplica) -> replica_control_pb2.ReconfigureRequest:
@@ -46,9 +53,21 @@ def reconfigure_request(action: ac.ReconfigureReplica) -> replica_control_pb2.Re
 
 def report_from_proto(proto: replica_control_pb2.CheckHealthResponse) -> Report:
     """What a replica says with a good health check."""
-    return Report(
-        proto.routing_stats_json, proto.autoscaling_stats_json, tuple(proto.multiplexed_model_ids), proto.ongoing
+    return Report(tuple(proto.multiplexed_model_ids), proto.ongoing)
+
+
+def stats_request(question: Question) -> replica_control_pb2.RecordStatsRequest:
+    """Asks for what user code measures."""
+    return replica_control_pb2.RecordStatsRequest(
+        routing=question.subject is Subject.ROUTING, autoscaling=question.subject is Subject.AUTOSCALING
     )
+
+
+def measured_from_proto(proto: replica_control_pb2.RecordStatsResponse, question: Question) -> ev.ReplicaMeasured:
+    """What user code measured."""
+    if question.subject is Subject.ROUTING:
+        return ev.ReplicaMeasured(question.replica, routing_json=proto.routing_stats_json)
+    return ev.ReplicaMeasured(question.replica, autoscaling_json=proto.autoscaling_stats_json)
 
 
 def described_from_proto(

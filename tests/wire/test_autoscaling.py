@@ -12,6 +12,7 @@ from meshserve.model.autoscaling import AutoscalingContext
 from meshserve.model.control import ApplicationSpec
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import AutoscalingOptions
+from meshserve.testing.fakes import FakeReplica
 from meshserve.v1 import watch_pb2
 
 MODEL = DeploymentId("app", "Model")
@@ -48,6 +49,13 @@ def always_three(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
 def broken(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
     """A user's policy that fails."""
     raise ValueError("no idea")
+
+
+def backlog(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
+    """A user's policy that looks at what replicas say of themselves."""
+    latest = [series[-1].value for series in context.raw_metrics.get("backlog", {}).values()]
+    assert list(context.aggregated_metrics.get("backlog", {})) == list(context.raw_metrics.get("backlog", {}))
+    return max(latest, default=1), {}
 
 
 class OneMore:
@@ -151,6 +159,20 @@ async def test_a_policy_of_the_application_decides_for_all_its_deployments():
         await mesh.until_state("RUNNING")
         await report(watcher, 0, 2)
         await mesh.wait(lambda status: running(status, "app", "Helper") == 4 and running(status, "app") == 1)
+
+
+async def test_replicas_measure_themselves_for_a_policy_and_are_asked_again():
+    def measure(fake: Any) -> None:
+        if isinstance(fake, FakeReplica):
+            fake.measured.autoscaling_stats_json = '{"backlog": 2}'
+
+    async with local_mesh() as mesh:
+        mesh.launcher.prepare = measure
+        await mesh.apply(scaled(policy_function=f"{__name__}:backlog"))
+        await until_running(mesh, 2)
+        for replica in mesh.replicas:
+            replica.measured.autoscaling_stats_json = '{"backlog": 4}'
+        await until_running(mesh, 4)
 
 
 async def test_a_policy_that_fails_keeps_the_replicas_and_is_logged(caplog):
