@@ -13,6 +13,10 @@ import grpc.aio
 from meshserve.rpc.import_path import import_object
 from meshserve.settings import MAX_MESSAGE_BYTES
 
+_MAX_PENDING = 100_000
+"""Calls that have arrived and are not yet taken up. Of more than this gRPC cancels some at random, with a status that
+tells the client nothing; its own default of 1,000 is reached when the process is held up for a second or two."""
+
 _COMPRESSIONS = {
     "": grpc.Compression.NoCompression,
     "none": grpc.Compression.NoCompression,
@@ -212,6 +216,8 @@ def _arguments(options: GrpcOptions) -> list[tuple[str, int]]:
         "grpc.max_concurrent_streams": options.max_concurrent_streams,
         "grpc.max_metadata_size": options.max_metadata_bytes,
         "grpc.absolute_max_metadata_size": options.max_metadata_bytes,
+        "grpc.server.max_pending_requests": _MAX_PENDING,
+        "grpc.server.max_pending_requests_hard_limit": _MAX_PENDING,
         "grpc.so_reuseport": int(options.reuse_port),
         "grpc.enable_channelz": int(options.enable_channelz),
     }

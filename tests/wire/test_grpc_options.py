@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import grpc
@@ -17,6 +18,7 @@ from replicas import on_io
 from rpcs.v1.shapes_pb2 import Note
 from rpcs.v1.shapes_pb2_grpc import ShapesServiceStub
 
+from meshserve.model.options import DeploymentOptions
 from meshserve.proxy.grpc_options import GrpcOptions
 
 
@@ -44,6 +46,22 @@ def test_defaults_are_those_of_the_programming_model():
 def test_ipv6_addresses_get_their_brackets():
     assert GrpcOptions(host="::1").target == "[::1]:9000"
     assert GrpcOptions(host="localhost", port=5).target == "localhost:5"
+
+
+@on_io
+async def test_calls_that_arrive_while_the_ingress_is_held_up_wait_and_are_answered():
+    sent = threading.Event()
+
+    def flood(stub):
+        calls = [stub.Unary.future(Note(text="late")) for _ in range(2500)]
+        sent.set()
+        return {call.code() for call in calls}
+
+    async with GrpcMesh({"one": Shapes}, replica=DeploymentOptions(max_ongoing_requests=1000)) as mesh:
+        flooding = asyncio.create_task(mesh.blocking(flood))
+        await asyncio.sleep(0)
+        sent.wait()  # holds up the loop that the ingress lives on
+        assert await flooding == {grpc.StatusCode.OK}
 
 
 @on_io
