@@ -30,6 +30,10 @@ from meshserve.wire.failures import user_traceback
 from meshserve.wire.options import options_from_json
 
 
+FAREWELL_S = 5.0
+"""What callers get to close their sessions; one that is stuck must not keep a replica from ending."""
+
+
 class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
     """Steering of one replica. Its methods run on the I/O thread; user code runs on the user's loop.
 
@@ -206,6 +210,10 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         self._door.announce()
         await self._wait_idle(max(deadline - time.monotonic(), 0.0))
         abandoned = self._admission.ongoing
+        if not abandoned:
+            # Callers that have heard of it leave once all is answered. Who is left first loses what is on its way: a
+            # write that fails hides the good end of a stream, and a process that ends resets its connections.
+            await _at_most(min(FAREWELL_S, max(deadline - time.monotonic(), 0.0)), self._door.sessions_over())
         await _at_most(1.0, self._door.close_sessions())
         if self._user is not None:
             await _at_most(max(deadline - time.monotonic(), 1.0), self._destroy(self._user))

@@ -68,6 +68,7 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
         self.kept = Kept()
         self.actor_name = ""
         self._sessions: set[SessionEnd] = set()
+        self._session_over = asyncio.Event()
         self.user_loop: asyncio.AbstractEventLoop | None = None
         self.sending = PROCESS.recorder(SessionMetrics, REPLICA, deployment.app, deployment.name)
         self._metrics = PROCESS.recorder(ReplicaMetrics, deployment.app, deployment.name)
@@ -83,6 +84,7 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
             await end.run()
         finally:
             self._sessions.discard(end)
+            self._session_over.set()
 
     async def Call(self, request: replica_pb2.CallRequest, context: Any) -> replica_pb2.CallResponse:  # noqa: N802
         """See replica.proto."""
@@ -195,6 +197,12 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
         """Sends every caller the load: the limit changed, models changed, or draining began."""
         for session in self._sessions:
             session.announce()
+
+    async def sessions_over(self) -> None:
+        """Waits until every caller has closed its session."""
+        while self._sessions:
+            self._session_over.clear()
+            await self._session_over.wait()
 
     async def close_sessions(self) -> None:
         """Ends every stream in good order, after all that was accepted has been answered."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from meshserve.model.call import CallKind, Payload, SharedPayload
-from meshserve.model.failure import Failure
+from meshserve.model.failure import Failure, FailureKind
 from meshserve.replica.rejecting import NOT_RESERVED, rejected
 from meshserve.replica.running import Running
 from meshserve.routing.crossing import to_io
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 ACCEPT_WITHIN_S = 0.005
 """Acceptance rides with the next message, and is worth one of its own only after this: a short call has its result
 ready sooner, and a message costs as much as ten calls (measured: half of the messages under HTTP load)."""
+
+ABANDONED = Failure(
+    FailureKind.REPLICA_LOST,
+    "The replica ended while it had this call, which took longer than graceful_shutdown_timeout_s allows. The call has "
+    "begun to run and was not tried again.",
+    exception_type="ReplicaDiedError",
+)
 
 ITEM_QUANTUM_BYTES = 64 * 1024
 """What one stream may put into a message before the next one has its turn."""
@@ -169,7 +176,8 @@ class SessionEnd:
 
     def completed(self, running: Running, payload: Payload | None, failure: Failure | None) -> None:
         """See `replica.running.Peer`."""
-        self._running.pop(running.call_id, None)
+        if self._running.pop(running.call_id, None) is None:
+            return  # it was abandoned, and said to be
         for key in running.keys:
             self._door.kept.keep(key, payload, failure)
         if type(payload) is SharedPayload or (
@@ -203,12 +211,14 @@ class SessionEnd:
         return sum(running.waits_for_credits for running in tuple(self._running.values()))
 
     async def close(self) -> None:
-        """Ends the stream once everything accepted is answered and written."""
+        """Ends the stream once all that was accepted is answered; what still runs is answered with a failure."""
+        for running in tuple(self._running.values()):
+            self.completed(running, None, ABANDONED)
+            running.cancel()
         self._announce = True
         self._drained.clear()
         self._writer.wake()
-        if not self._running:
-            await self._drained.wait()
+        await self._drained.wait()
         self._closed.set()
 
     def _build(self) -> replica_pb2.SessionResponse | None:

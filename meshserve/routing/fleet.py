@@ -1,7 +1,7 @@
 """The replicas of one deployment as a router knows them, and the sessions to them.
 
-A session is opened by the first call to its replica and closed when nobody has used it for `IDLE_S`; a replica that is
-no target any more keeps its session until the calls there are over.
+A session is opened by the first call to its replica and closed when nobody has used it for `IDLE_S`; a replica that
+drains or is no target any more keeps its session until the calls there are over.
 """
 
 from __future__ import annotations
@@ -72,8 +72,11 @@ class Fleet:
         self.close_if_left(replica)
 
     def close_if_left(self, replica: Replica) -> None:
-        """Closes the session of a replica that is no target any more once no call is there."""
-        if replica.retired and replica.session is not None and replica.session.idle:
+        """Closes the session of a replica that goes away, or is no target any more, once no call is there.
+
+        A replica that drains waits for this: if it closed first, what is on its way to it would be lost.
+        """
+        if (replica.retired or replica.draining) and replica.session is not None and replica.session.idle:
             replica.session.close()
 
     def session(self, replica: Replica) -> Session:

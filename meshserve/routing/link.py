@@ -42,9 +42,9 @@ class Link:
         # What we have in flight and it has not got yet is not in its figure, what we gave up and it still runs is.
         own, in_flight = load.own, replica.in_flight
         replica.others = others = load.ongoing - (own if own < in_flight else in_flight)
-        if load.draining:
-            replica.draining = True
         router = self._router
+        if load.draining:
+            self._leave()
         if load.models_changed:
             replica.models = frozenset(load.multiplexed_model_ids)
             if not replica.retired:
@@ -53,6 +53,14 @@ class Link:
             router.room_changed(replica)
         if others > 0 and not replica.in_flight:
             router.doubt_later()
+
+    def _leave(self) -> None:
+        """The replica goes away: nothing more is sent there, and its session is closed once nothing is in flight."""
+        assert self.session is not None
+        self._replica.draining = True
+        for flight in self.session.take_back():
+            self.on_rejected(flight, None)
+        self._router.fleet.close_if_left(self._replica)
 
     def on_rejected(self, flight: Flight, failure: Failure | None) -> None:
         """Puts the call back in line, or fails it."""
@@ -92,7 +100,7 @@ class Link:
             router.chooser.observer.over(replica, flight)
         if router.queued or replica.position < 0:
             router.room_changed(replica)
-        if replica.retired:
+        if replica.retired or replica.draining:
             router.fleet.close_if_left(replica)
 
     def on_lost(self, flight: Flight) -> None:

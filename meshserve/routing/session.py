@@ -136,6 +136,15 @@ class Session:
             flight.stage = Stage.DONE
             self._owner.on_over(flight)
 
+    def take_back(self) -> list[Flight]:
+        """Gives back the calls that were not written yet; they are no longer in its hands."""
+        unwritten = [flight for flight in self._starts if flight.stage is Stage.ASSIGNED]
+        self._starts.clear()
+        for flight in unwritten:
+            del self._flights[flight.call_id]
+            self._inputs.pop(flight.call_id, None)
+        return unwritten
+
     def retain(self, flight: Flight, key: str) -> None:
         """Asks the replica to keep the call's result for collection."""
         if flight.call_id in self._flights:

@@ -18,6 +18,8 @@ be read in the order of the fields (starts, items, ends, cancels, credits).
   first allowance for input items is the same number.
 * Every response message carries the replica's load. A replica that rejected a call of this session
   sends a message with its load alone when it has room again.
+* A caller that reads a load with `draining` sends no new call, and closes the session once nothing of its
+  calls is in flight; the replica waits for that before it ends.
 * When the stream breaks, accepted calls are lost and calls without acceptance may be tried elsewhere.
 """
 
