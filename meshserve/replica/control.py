@@ -29,7 +29,6 @@ from meshserve.v1 import replica_control_pb2_grpc
 from meshserve.wire.failures import user_traceback
 from meshserve.wire.options import options_from_json
 
-
 FAREWELL_S = 5.0
 """What callers get to close their sessions; one that is stuck must not keep a replica from ending."""
 
