@@ -113,7 +113,19 @@ class ReplicaDiedError(MeshServeException):
 
 
 class UpstreamDiedError(MeshServeException):
-    """An argument of this call was the response of a call whose replica died."""
+    """An argument of this call was the response of a call whose replica died; this call was not sent.
+
+    Args:
+        message: names both deployments.
+        death: what that call ended with; the `__cause__`.
+    """
+
+    def __init__(self, message: str, death: BaseException | None = None) -> None:
+        super().__init__(message, death)
+        self.__cause__ = death
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class InvalidCallError(MeshServeException):

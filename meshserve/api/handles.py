@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from meshserve.api.client import client, wait_for
@@ -27,7 +28,7 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     if application is None:
         known = ", ".join(sorted(mesh.applications)) or "none"
         raise MeshServeException(f"There is no application {name!r}; there are: {known}.")
-    return open_handle(application.ingress, name, sync=current_replica() is None)
+    return _open(application.ingress, name, current_replica() is None)
 
 
 def get_deployment_handle(
@@ -58,4 +59,10 @@ def get_deployment_handle(
         application = wait_for(client().status()).applications.get(app_name)
         if application is None or deployment_name not in {one.name for one in application.deployments}:
             raise KeyError(f"There is no deployment {deployment_name!r} in application {app_name!r}.")
-    return open_handle(deployment_name, app_name, sync=current_replica() is None)
+    return _open(deployment_name, app_name, current_replica() is None)
+
+
+@lru_cache(maxsize=100)
+def _open(deployment_name: str, app_name: str, sync: bool) -> DeploymentHandle[Any]:
+    """The same handle for the same name: code that asks for one at every request makes none."""
+    return open_handle(deployment_name, app_name, sync=sync)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 from collections.abc import Mapping
@@ -78,6 +79,7 @@ def ensure_mesh(options: ProxyOptions | None = None, address: str = "") -> Mesh:
         ConnectionError: the cluster does not answer.
         RuntimeError: the controller does not come up.
     """
+    _end_local_applications()
     cluster = join_or_start(address)
     return wait_for(_ensure(cluster, options))
 
@@ -156,9 +158,17 @@ def mesh_runs() -> bool:
 
 
 def shut_down() -> None:
-    """Ends the mesh of the cluster this program is in; nothing happens when there is none."""
+    """Ends the mesh of the cluster this program is in and what runs in this process; nothing happens without."""
+    _end_local_applications()
     if is_connected():
         wait_for(_shut_down(client()))
+
+
+def _end_local_applications() -> None:
+    """Ends local testing mode: handles look for a mesh again."""
+    if process_directory().is_local:
+        # By name: it lies in an outer layer, and only tests need it.
+        importlib.import_module("meshserve.testing.local").shutdown_local()
 
 
 async def _shut_down(controller: ControllerClient) -> None:

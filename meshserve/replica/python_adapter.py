@@ -80,8 +80,8 @@ class PythonAdapter:
             await self._user.in_thread(_send_sync, invocation, result)
         else:
             raise TypeError(
-                f"{call.method!r} was called with stream=True but returned {type(result).__name__}, not a generator. "
-                "Call it without stream=True, or make it yield."
+                f"Method {call.method!r} was called with `handle.options(stream=True)` but it did not return a "
+                f"generator: it returned {type(result).__name__}. Call it without stream=True, or make it yield."
             )
         return None
 
@@ -122,7 +122,10 @@ def _store_for(call: Call) -> Store | None:
 
 
 def _needs_stream(method: str) -> TypeError:
-    return TypeError(f"{method!r} returned a generator: call it with handle.options(stream=True).")
+    return TypeError(
+        f"Method {method!r} returned a generator. You must use `handle.options(stream=True)` to call generators on a "
+        "deployment."
+    )
 
 
 async def _values(invocation: Invocation) -> AsyncIterator[Any]:

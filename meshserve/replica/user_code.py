@@ -158,15 +158,12 @@ class UserCode:
         return found
 
     def _no_method(self, name: str) -> str:
-        public = sorted(
+        there_are = [
             attribute
             for attribute in dir(type(self.callable))
-            if (not attribute.startswith("_") or attribute == "__call__")
-            and callable(getattr(type(self.callable), attribute, None))
-            and not (attribute == "__call__" and "__call__" not in dir(type(self.callable)))
-        )
-        deployment = self.context.deployment
-        return f"Deployment {deployment!r} has no method {name!r}. Its methods are: {', '.join(public) or 'none'}."
+            if not attribute.startswith("__") and callable(getattr(type(self.callable), attribute, None))
+        ]
+        return f"Deployment {self.context.deployment!r} has no method {name!r}. Available methods: {there_are}."
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Runs a function on a worker thread; from any thread."""

@@ -161,7 +161,7 @@ class DeploymentBroadcastResponse(Pending):
         Raises:
             RuntimeError: called inside a running event loop, which it would block.
         """
-        refuse_in_loop("results()", "await results_async()")
+        refuse_in_loop("results()", "await response.results_async()")
         return asyncio.run(self.results_async(timeout_s, return_exceptions))
 
     def __repr__(self) -> str:

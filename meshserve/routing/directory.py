@@ -54,6 +54,9 @@ class Directory:
         rng: chance.
     """
 
+    is_local = False
+    """Whether all deployments are objects of this process (local testing mode)."""
+
     def __init__(
         self, locate: Callable[[], Awaitable[MeshAddress]], role: str, node_id: str, io: LoopThread, rng: Random
     ) -> None:

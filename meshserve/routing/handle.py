@@ -29,6 +29,7 @@ from meshserve.routing.scope import RequestScope, request_scope
 from meshserve.routing.selection import Choosing, ReplicaSelection, SlotConnection
 from meshserve.routing.sending import claims_usable, send, send_large, send_later
 from meshserve.routing.service import Service
+from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.segments import segment_pool
 from meshserve.settings import INLINE_LIMIT_BYTES
 from meshserve.telemetry.tracing import active
@@ -72,10 +73,11 @@ class Connection:
         deployment: which one.
     """
 
-    __slots__ = ("_directory", "_service", "deployment")
+    __slots__ = ("_directory", "_service", "deployment", "initialized")
 
     def __init__(self, deployment: DeploymentId) -> None:
         self.deployment = deployment
+        self.initialized = False
         self._directory: Directory | None = None
         self._service: Service | None = None
 
@@ -143,8 +145,22 @@ class DeploymentHandle(Generic[T]):
 
     @property
     def is_initialized(self) -> bool:
-        """Whether it was used in this process."""
-        return self._connection._service is not None
+        """Whether it, or a handle it shares its way with, was used in this process."""
+        return self._connection.initialized
+
+    def _init(self, *, _prefer_local_routing: bool = False, _run_router_in_separate_loop: bool = True) -> None:
+        """For ported programs: what the peer lets one choose before the first use is one way here.
+
+        Args:
+            _prefer_local_routing: accepted; replicas on the caller's node are preferred as it is.
+            _run_router_in_separate_loop: accepted; routers live on the I/O thread.
+
+        Raises:
+            RuntimeError: the handle was used before, or initialized.
+        """
+        if self.is_initialized:
+            raise RuntimeError(f"{self!r} was initialized already: call _init() once, before options() and remote().")
+        self._connection.initialized = True
 
     def options(self, *, use_new_handle_api: bool | None = None, **changes: Any) -> DeploymentHandle[T]:
         """A handle with other options; see `HandleOptions`.
@@ -164,6 +180,7 @@ class DeploymentHandle(Generic[T]):
         return derived if use_new_handle_api is None else _legacy_handles().in_style(derived, use_new_handle_api)
 
     def _derive(self, options: HandleOptions, kind: type[DeploymentHandle[Any]] | None = None) -> DeploymentHandle[T]:
+        self._connection.initialized = True
         return (kind or type(self))(
             self._deployment_name,
             self._app_name,
@@ -190,6 +207,7 @@ class DeploymentHandle(Generic[T]):
             A `DeploymentResponse`, or with `stream=True` a `DeploymentResponseGenerator`. Every error is on it.
         """
         options = self._options
+        self._connection.initialized = True
         scope = request_scope.get()
         context = _context(options, scope)
         tracing = active()
@@ -300,8 +318,11 @@ class DeploymentHandle(Generic[T]):
 
     def running_replicas_populated(self) -> bool:
         """Whether this process has ever seen a replica of the deployment."""
-        directory = process_directory()
-        return any(True for _ in directory.router(self.deployment_id).replicas) if self.is_initialized else False
+        return self.is_initialized and io_thread().run(self._has_replicas())
+
+    async def _has_replicas(self) -> bool:
+        """On the I/O thread."""
+        return any(True for _ in process_directory().router(self.deployment_id).replicas)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _rebuild, (self._deployment_name, self._app_name, self._options, self._sync, type(self))

@@ -27,6 +27,7 @@ from meshserve.routing.deprecation import warn_once, was_told
 from meshserve.routing.handle import DeploymentHandle
 from meshserve.routing.response import DeploymentResponse, interop
 from meshserve.routing.response_stream import DeploymentResponseGenerator
+from meshserve.routing.sending import claims_usable
 from meshserve.settings import Settings
 
 Settled = Callable[[Payload | None, Failure | None], None]
@@ -79,7 +80,7 @@ class MeshServeSyncHandle(DeploymentHandle[Any]):
         response = super().remote(*map(_early, args), **{name: _early(value) for name, value in kwargs.items()})
         if isinstance(response, DeploymentResponseGenerator):
             return ReferenceStream(response)
-        if not interop().is_connected():
+        if not claims_usable():
             return response
         return _remember(response._to_object_ref_sync(_allow_running_in_asyncio_loop=True), response)
 
@@ -152,7 +153,7 @@ async def reference_to(response: DeploymentResponse[Any]) -> Any:
 
     Cancelled before that, it cancels the call.
     """
-    if not interop().is_connected():
+    if not claims_usable():
         return response
     try:
         return _remember(await response._to_object_ref(), response)
@@ -181,7 +182,7 @@ def _early(argument: Any) -> Any:
         response = _in_flight.get(argument)
     else:
         response = argument._response if isinstance(argument, PendingReference) else argument
-    if not isinstance(response, DeploymentResponse) or response._over or not interop().is_connected():
+    if not isinstance(response, DeploymentResponse) or response._over or not claims_usable():
         return argument
     return _Early(response)
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,7 @@ from meshserve.errors import CallTimeoutError, MeshServeException, RequestCancel
 from meshserve.model.call import Encoding, Payload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.routing.crossing import to_io
+from meshserve.routing.directory import process_directory
 from meshserve.routing.scope import RequestScope
 from meshserve.routing.service import CANCELLED, Reply
 from meshserve.routing.waiting import Waitable
@@ -90,8 +92,8 @@ class Pending(Waitable):
 
     def __reduce__(self) -> Any:
         raise MeshServeException(
-            f"A {type(self).__name__} can only be passed as a top-level argument of another handle call, "
-            "or its value awaited first."
+            f"`{type(self).__name__}` is not serializable: pass it as an argument of another handle call, or await it "
+            "and send its value."
         )
 
 
@@ -197,7 +199,7 @@ class DeploymentResponse(Pending, Generic[R]):
             Exception: what user code raised.
         """
         if not _skip_asyncio_check:
-            refuse_in_loop("result()", "await the response")
+            refuse_in_loop("result()", "await response")
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
         while self._reply is None:
             event = self.wait_sync()
@@ -216,7 +218,12 @@ class DeploymentResponse(Pending, Generic[R]):
             raise RequestCancelledError(self.request_id) from error
 
     async def _to_object_ref(self) -> Any:
-        """A real `ray.ObjectRef` of the result, before the result exists; waits until a replica has the call."""
+        """A real `ray.ObjectRef` of the result, before the result exists; waits until a replica has the call.
+
+        Raises:
+            RuntimeError: local testing mode, which has no ObjectRefs.
+        """
+        refuse_without_references()
         return await interop().object_ref_of(self)
 
     def _to_object_ref_sync(self, _timeout_s: float | None = None, _allow_running_in_asyncio_loop: bool = False) -> Any:
@@ -224,9 +231,11 @@ class DeploymentResponse(Pending, Generic[R]):
 
         Raises:
             TimeoutError: no replica had the call in time.
+            RuntimeError: called inside a running event loop, or in local testing mode.
         """
+        refuse_without_references()
         if not _allow_running_in_asyncio_loop:
-            refuse_in_loop("_to_object_ref_sync()", "await _to_object_ref()")
+            refuse_in_loop("_to_object_ref_sync()", "await response._to_object_ref()")
         return interop().object_ref_of_sync(self, _timeout_s)
 
     def __reduce__(self) -> Any:
@@ -251,6 +260,7 @@ class DeploymentResponse(Pending, Generic[R]):
         return f"<DeploymentResponse {self.request_id} {state}>"
 
 
+@cache
 def interop() -> ModuleType:
     """The bridge to Ray, loaded when it is first needed: a mesh of one process has no Ray."""
     return importlib.import_module("meshserve.routing.interop")
@@ -285,10 +295,21 @@ def nested_hole(response: Any) -> ReferenceHole | None:
     return ReferenceHole(_encoding.first + _encoding.nested.index(response))
 
 
+def refuse_without_references() -> None:
+    """Raises RuntimeError where results cannot become ObjectRefs."""
+    if process_directory().is_local:
+        raise RuntimeError(
+            "Converting DeploymentResponses to ObjectRefs is not supported in local testing mode. Await the response."
+        )
+
+
 def refuse_in_loop(what: str, instead: str) -> None:
     """Raises RuntimeError inside a running event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise RuntimeError(f"{what} blocks, and this thread runs an event loop: {instead}.")
+    raise RuntimeError(
+        f"{what} blocks: sync methods should not be called from within an `asyncio` event loop. "
+        f"Use `{instead}` instead."
+    )

@@ -11,7 +11,7 @@ from meshserve.errors import MeshServeException, RequestCancelledError
 from meshserve.model.call import Finish, Payload
 from meshserve.model.failure import Failure
 from meshserve.routing.crossing import to_io
-from meshserve.routing.response import Pending, interop, refuse_in_loop
+from meshserve.routing.response import Pending, interop, refuse_in_loop, refuse_without_references
 from meshserve.routing.scope import RequestScope
 from meshserve.routing.service import ReplyStream, credit_cost
 from meshserve.settings import INITIAL_CREDITS
@@ -147,32 +147,56 @@ class DeploymentResponseGenerator(Generic[R]):
         return value
 
     def __iter__(self) -> Iterator[R]:
-        refuse_in_loop("iterating with `for`", "use `async for`")
+        refuse_in_loop("iterating with `for`", "async for")
         return self
 
     def __next__(self) -> R:
         stream = self._stream
-        if not stream.items and not stream.more_sync():
-            raise StopIteration
+        if not stream.items:
+            refuse_in_loop("next()", "await anext(response)")
+            if not stream.more_sync():
+                raise StopIteration
         value: R = stream.take()
         return value
 
     async def _to_object_ref_gen(self) -> AsyncIterator[Any]:
-        """The items as `ray.ObjectRef`s, as they come."""
+        """An iterator over the items as `ray.ObjectRef`s, as they come.
+
+        Raises:
+            RuntimeError: local testing mode, which has no ObjectRefs.
+        """
+        refuse_without_references()
+        return self._references()
+
+    async def _references(self) -> AsyncIterator[Any]:
         async for item in self:
             yield await interop().put(item)
 
-    def _to_object_ref_gen_sync(self) -> Iterator[Any]:
-        """The items as `ray.ObjectRef`s, as they come, in synchronous code."""
+    def _to_object_ref_gen_sync(
+        self, _timeout_s: float | None = None, _allow_running_in_asyncio_loop: bool = False
+    ) -> Iterator[Any]:
+        """As `_to_object_ref_gen`, in synchronous code.
+
+        Args:
+            _timeout_s: accepted for compatibility; nothing is waited for before the first item is asked for.
+            _allow_running_in_asyncio_loop: accepted for compatibility; iterating blocks, and refuses to in a loop.
+        """
+        refuse_without_references()
         refs: Iterator[Any] = interop().put_items(iter(self))
         return refs
 
     def __await__(self) -> NoReturn:
-        raise TypeError("A streaming call has no single result: iterate it with `async for`.")
+        raise TypeError(
+            f"`{type(self).__name__}` cannot be awaited directly: a streaming call has no single result. "
+            "Use `async for` or `await anext(response)`."
+        )
 
     def result(self, **_: Any) -> NoReturn:
         """Not for a streaming call; raises TypeError."""
-        raise TypeError("A streaming call has no single result: iterate it with `for` or `async for`.")
+        raise TypeError(
+            f"`{type(self).__name__}` doesn't support `.result()`: a streaming call has no single result. Use `for` or "
+            "`async for`."
+        )
 
     def __reduce__(self) -> NoReturn:
         raise MeshServeException("A streaming response cannot be sent: iterate it and send its items.")

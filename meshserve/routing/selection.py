@@ -38,9 +38,10 @@ class SlotConnection:
         slot: the reservation.
     """
 
-    __slots__ = ("_service", "deployment")
+    __slots__ = ("_service", "deployment", "initialized")
 
     def __init__(self, deployment: DeploymentId, slot: Slot) -> None:
+        self.initialized = True
         self.deployment = deployment
         self._service: Service = stack(CALLER_STACK, slot)
 

@@ -10,15 +10,17 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from meshserve.errors import UpstreamDiedError
 from meshserve.model.call import Call, CallKind, Payload, SharedPayload
-from meshserve.model.failure import Failure
+from meshserve.model.failure import Failure, FailureKind
 from meshserve.routing.arguments import EncodedArguments, Upstream
 from meshserve.routing.crossing import to_io
+from meshserve.routing.directory import process_directory
 from meshserve.routing.response import interop
 from meshserve.routing.service import ReplyStream, Service, SingleItem
 from meshserve.rpc.io_thread import io_thread
 from meshserve.wire.claims import Claim, decode_claim, encode_claim
-from meshserve.wire.failures import failure_of
+from meshserve.wire.failures import exception_of, failure_of
 from meshserve.wire.values import encode_value, fill_holes
 
 Connect = Callable[[], Service]
@@ -45,15 +47,9 @@ def _start_stream(connect: Connect, call: Call, response: Any) -> ReplyStream:
     return stream
 
 
-_claims_usable = False
-
-
 def claims_usable() -> bool:
-    """Whether this process can collect large values through Ray. Once it can, it always can."""
-    global _claims_usable
-    if not _claims_usable:
-        _claims_usable = bool(interop().is_connected())
-    return _claims_usable
+    """Whether this process can send and collect large values through Ray: it may leave a cluster and join another."""
+    return bool(interop().is_connected()) and not process_directory().is_local
 
 
 def send_large(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
@@ -134,7 +130,7 @@ def when_complete(
         results[index] = payload
         missing -= 1
         if failure is not None:
-            response._failed(failure)
+            response._failed(_of_downstream(failure, call))
         elif not missing and not response._over:
             call.payload = fill_holes(call.payload, [result for result in results if result is not None])
             start(connect, call, response)
@@ -143,6 +139,16 @@ def when_complete(
         start(connect, call, response)
     for index, wait in enumerate(upstream):
         wait(partial(arrived, index))
+
+
+def _of_downstream(failure: Failure, call: Call) -> Failure:
+    """What the failure of an upstream call is for one that has its response as an argument: itself, but for a death."""
+    if failure.kind is not FailureKind.REPLICA_LOST or failure.exception:
+        return failure
+    message = (
+        f"{call.deployment} was not called: a replica died that was to make one of the arguments. {failure.message}"
+    )
+    return failure_of(UpstreamDiedError(message, exception_of(failure)))
 
 
 async def _pump(items: AsyncIterator[Any], started: Future[ReplyStream], response: Any) -> None:

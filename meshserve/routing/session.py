@@ -300,8 +300,8 @@ class Session:
                 unsent.append(flight)
                 continue
             message = (
-                f"The replica at {self._address} died, or the connection to it broke, while it had this call "
-                f"({reason}). The call may have run and was not tried again."
+                f"The replica of {flight.call.deployment} at {self._address} died, or the connection to it broke, "
+                f"while it had this call ({reason}). The call may have run and was not tried again."
             )
             self._owner.on_lost(flight)
             flight.finish(None, Failure(FailureKind.REPLICA_LOST, message, exception_type="ReplicaDiedError"))

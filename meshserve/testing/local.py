@@ -9,9 +9,14 @@ queue. Meant for unit tests of applications: starting takes milliseconds, a cons
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from meshserve.errors import DeploymentUnavailableError
+from meshserve.launch.ray_cluster import is_connected
 from meshserve.model.call import Call, CallKind, Payload
 from meshserve.model.control import ApplicationSpec, DeploymentSpec, ReplicaRank
 from meshserve.model.failure import Failure
@@ -19,31 +24,46 @@ from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.replica.runner import Runner
 from meshserve.replica.running import IoMail, Running
 from meshserve.replica.user_code import UserCode
-from meshserve.routing.directory import process_directory, set_process_directory
+from meshserve.routing.directory import Directory, process_directory, set_process_directory
 from meshserve.routing.layers import CALLER_STACK
+from meshserve.routing.router import Router
 from meshserve.routing.service import Reply, ReplyStream, Service, credit_cost, stack
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.mailbox import Mailbox
-from meshserve.settings import INITIAL_CREDITS
+from meshserve.settings import INITIAL_CREDITS, Settings
+from meshserve.telemetry.log_options import LogOptions
+from meshserve.telemetry.logs import LOGGERS
 from meshserve.testing.local_router import LocalRouter, hold_slot
-from meshserve.user.context import ReplicaContext
+from meshserve.user.context import ReplicaContext, set_replica_context
 from meshserve.wire.failures import failure_of
 
 
 class LocalDirectory:
-    """The services of this process, in the place of `routing.directory.Directory`."""
+    """The services of this process, in the place of `routing.directory.Directory`.
 
-    def __init__(self) -> None:
+    Args:
+        beneath: the directory in force until now; what does not run here is looked up there, if there is a mesh.
+    """
+
+    is_local = True
+
+    def __init__(self, beneath: Directory) -> None:
+        self.beneath = beneath
         self._services: dict[DeploymentId, Service] = {}
         self._users: dict[DeploymentId, UserCode] = {}
 
     def service(self, deployment: DeploymentId) -> Service:
-        """The stack for a deployment; one that is not there fails every call."""
-        return self._services.get(deployment) or Missing(deployment)
+        """The stack for a deployment; one that is nowhere fails every call."""
+        service = self._services.get(deployment)
+        if service is None:
+            service = self.beneath.service(deployment) if is_connected() else Missing(deployment)
+        return service
 
-    def router(self, deployment: DeploymentId) -> LocalRouter:
+    def router(self, deployment: DeploymentId) -> LocalRouter | Router:
         """What handles ask of a router."""
         service = self._services.get(deployment)
+        if service is None and is_connected():
+            return self.beneath.router(deployment)
         return LocalRouter(service, None if service is not None else Missing(deployment).failure)
 
     async def add(self, spec: DeploymentSpec) -> None:
@@ -207,18 +227,29 @@ def run_local(specs: Sequence[ApplicationSpec]) -> None:
 
     From then on, handles of this process look here and nowhere else, until `shutdown_local`.
     """
-    directory: object = process_directory()
+    present = process_directory()
+    directory: object = present
     if not isinstance(directory, LocalDirectory):
-        directory = LocalDirectory()
+        directory = LocalDirectory(present)
         set_process_directory(directory)  # type: ignore[arg-type]  # the part of it that handles use
     for spec in specs:
+        if spec.logging_config_json:
+            _set_log_level(json.loads(spec.logging_config_json))
         for deployment in spec.deployments:
             io_thread().run(directory.add(deployment))
+
+
+def _set_log_level(logging_config: Mapping[str, Any]) -> None:
+    """Of the loggers of user code; the rest of the configuration is about files, and there are none."""
+    options = LogOptions.from_settings(Path(), Settings.from_environment()).changed(logging_config)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(options.level)
 
 
 def shutdown_local() -> None:
     """Destroys what runs in this process; handles look for a mesh again."""
     directory: object = process_directory()
     if isinstance(directory, LocalDirectory):
-        set_process_directory(None)
+        set_process_directory(directory.beneath)
+        set_replica_context(None)
         io_thread().run(directory.close())

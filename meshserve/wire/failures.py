@@ -24,6 +24,7 @@ from meshserve.errors import (
     ReplicaDiedError,
     ReplicaUnavailableError,
     RequestCancelledError,
+    UpstreamDiedError,
 )
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.v1 import call_pb2
@@ -39,6 +40,7 @@ _KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
     (asyncio.CancelledError, FailureKind.CANCELLED),
     (CallTimeoutError, FailureKind.DEADLINE),
     (ReplicaDiedError, FailureKind.REPLICA_LOST),
+    (UpstreamDiedError, FailureKind.REPLICA_LOST),
     (InvalidCallError, FailureKind.INVALID),
 )
 

@@ -20,12 +20,15 @@ from meshserve.errors import (
     MeshServeException,
     RemoteError,
     RemoteTraceback,
+    ReplicaDiedError,
     RequestCancelledError,
+    UpstreamDiedError,
 )
 from meshserve.model.options import DeploymentOptions
 from meshserve.routing.directory import process_directory, set_process_directory
 from meshserve.routing.handle import DeploymentHandle
 from meshserve.routing.layers import CALLER_STACK
+from meshserve.routing.router import Router
 from meshserve.routing.service import Service, stack
 from meshserve.rpc.io_thread import io_thread
 from meshserve.user.context import get_request_context
@@ -39,7 +42,10 @@ class OneDeployment:
 
     def service(self, deployment: object) -> Service:
         assert deployment == DEPLOYMENT
-        return stack(CALLER_STACK, self.mesh.router)
+        return stack(CALLER_STACK, self.router(deployment))
+
+    def router(self, deployment: object) -> Router:
+        return self.mesh.router
 
 
 class Model:
@@ -136,7 +142,7 @@ async def test_await_in_a_running_loop_and_twice(served):
     response = served.add.remote(1, 2)
     assert await response == 3
     assert await response == 3
-    with pytest.raises(RuntimeError, match="await the response"):
+    with pytest.raises(RuntimeError, match="await response"):
         response.result()
 
 
@@ -175,8 +181,9 @@ async def test_what_cannot_be_pickled_is_a_readable_error(served):
 
 
 async def test_unknown_method_and_unknown_option(served):
-    with pytest.raises(InvalidCallError, match="no method 'nope'"):
+    with pytest.raises(InvalidCallError, match=r"no method 'nope'\. Available methods: .*'add', .*'count'") as caught:
         await served.nope.remote()
+    assert "__init__" not in str(caught.value)
     with pytest.raises(TypeError, match="unexpected keyword argument 'methd_name'"):
         served.options(methd_name="x")
 
@@ -200,16 +207,18 @@ async def test_error_after_items_arrives_after_the_items(served):
 
 
 async def test_stream_flag_mismatch_is_a_type_error_on_use(served):
-    with pytest.raises(TypeError, match="stream=True"):
+    with pytest.raises(TypeError, match=r"'count' returned a generator. You must use `handle.options\(stream=True\)`"):
         await served.count.remote(3)
-    with pytest.raises(TypeError, match="not a generator"):
+    with pytest.raises(TypeError, match="did not return a generator"):
         await anext(served.options(stream=True).add.remote(1))
     with pytest.raises(TypeError, match="no single result"):
         await served.options(stream=True).count.remote(3)
     with pytest.raises(TypeError, match="no single result"):
         served.options(stream=True).count.remote(3).result()
-    with pytest.raises(RuntimeError, match="async for"):
+    with pytest.raises(RuntimeError, match=r"`asyncio` event loop\. Use `async for`"):
         iter(served.options(stream=True).count.remote(3))
+    with pytest.raises(RuntimeError, match=r"`asyncio` event loop\. Use `await anext"):
+        next(served.options(stream=True).count.remote(3))
 
 
 async def test_response_as_argument_arrives_as_its_value_and_upstream_runs_once(served):
@@ -227,6 +236,20 @@ async def test_upstream_failure_is_the_downstream_failure_and_downstream_never_r
     with pytest.raises(ValueError, match="bad"):
         await response
     assert (await served.state.remote())[0] == ["fail"]
+
+
+async def test_a_replica_that_dies_upstream_is_told_from_one_that_dies_downstream(served):
+    replica = process_directory().mesh.replicas[0]
+    upstream = served.hang.remote()
+    downstream = served.add.remote(upstream, 1)
+    while not replica.user.callable.hanging:
+        await asyncio.sleep(0.005)
+    io_thread().run(replica.stop())
+    with pytest.raises(ReplicaDiedError, match=r"replica of app#Model at .* died"):
+        await upstream
+    with pytest.raises(UpstreamDiedError, match=r"^app#Model was not called: .* replica of app#Model at") as caught:
+        await downstream
+    assert isinstance(caught.value.__cause__, ReplicaDiedError)
 
 
 async def test_response_generator_as_argument_is_refused(served):
@@ -324,8 +347,23 @@ async def test_a_handle_survives_pickling_and_probing(served):
         assert other.handle_id != served.handle_id
     assert not hasattr(served, "__array__")
     assert await served.__call__.remote("x") == "x"
-    with pytest.raises(MeshServeException, match="top-level argument"):
+    with pytest.raises(MeshServeException, match="not serializable"):
         pickle.dumps(served.remote())
+
+
+def test_a_handle_is_initialized_once_and_before_it_is_used(served):
+    assert not served.is_initialized
+    served._init(_prefer_local_routing=True)
+    assert served.is_initialized and served.add.remote(1).result() == 1
+    for used in (served, DeploymentHandle("Model", "app").options(stream=True)):
+        with pytest.raises(RuntimeError, match="was initialized already"):
+            used._init()
+
+
+def test_a_handle_knows_whether_there_are_replicas(served):
+    assert not served.running_replicas_populated()
+    assert served.add.remote(1).result() == 1
+    assert served.running_replicas_populated()
 
 
 async def test_nothing_serves_a_deleted_deployment(served):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
 import meshserve as serve
 from meshserve.errors import DeploymentUnavailableError, RequestCancelledError
 from meshserve.handle import DeploymentHandle
+from meshserve.routing.directory import process_directory
+from meshserve.telemetry.logs import LOGGERS
 from meshserve.testing.local import shutdown_local
 
 
@@ -67,6 +70,35 @@ async def test_async_callers_input_streams_and_cancellation():
     response.cancel()
     with pytest.raises(RequestCancelledError):
         await response
+
+
+def test_results_cannot_become_object_refs():
+    handle = serve.run(Adder.bind(1), _local_testing_mode=True)
+    with pytest.raises(RuntimeError, match="not supported in local testing mode"):
+        handle.remote(1)._to_object_ref_sync()
+    with pytest.raises(RuntimeError, match="not supported in local testing mode"):
+        handle.options(stream=True).numbers.remote(1)._to_object_ref_gen_sync()
+
+
+def test_shutdown_ends_it_and_handles_look_for_a_mesh_again():
+    before = process_directory()
+    handle = serve.run(Adder.bind(1), _local_testing_mode=True)
+    assert handle.remote(1).result() == 2
+    serve.shutdown()
+    assert process_directory() is before
+
+
+def test_the_log_level_of_an_application_is_that_of_the_loggers_of_user_code():
+    @serve.deployment
+    def level() -> int:
+        return logging.getLogger("ray.serve").level
+
+    try:
+        handle = serve.run(level.bind(), logging_config={"log_level": "WARNING"}, _local_testing_mode=True)
+        assert handle.remote().result() == logging.WARNING
+    finally:
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def test_user_config_reaches_reconfigure():

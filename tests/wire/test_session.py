@@ -94,7 +94,7 @@ async def test_an_exception_of_user_code_is_a_failure_with_its_traceback():
 @on_io
 async def test_an_unknown_method_names_the_methods_there_are():
     async with LocalMesh(LocalReplica("a", Model)) as mesh:
-        with pytest.raises(CallFailed, match=r"has no method 'ecko'.*echo, fail") as caught:
+        with pytest.raises(CallFailed, match=r"has no method 'ecko'.*'echo', 'fail'") as caught:
             await mesh.router.unary(call("ecko"))
         assert caught.value.failure.kind is FailureKind.INVALID
 

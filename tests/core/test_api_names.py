@@ -1,0 +1,18 @@
+"""Names under which ported programs find what is public."""
+
+from __future__ import annotations
+
+import pytest
+
+import meshserve
+
+
+def test_public_names_are_found_in_the_api_module_too():
+    from meshserve.api import get_replica_context, shutdown
+
+    assert get_replica_context is meshserve.get_replica_context and shutdown is meshserve.shutdown
+
+
+def test_what_is_not_public_is_not_found_there():
+    with pytest.raises(ImportError, match="nothing_of_ours"):
+        from meshserve.api import nothing_of_ours  # noqa: F401
