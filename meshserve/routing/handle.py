@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from random import getrandbits
 from types import ModuleType
-from typing import Any, Generic
+from typing import Any, Generic, overload
 
 from typing_extensions import TypeVar
 
@@ -36,7 +36,12 @@ from meshserve.telemetry.tracing import active
 from meshserve.wire.failures import failure_of
 from meshserve.wire.values import all_plain, encode_plain
 
-T = TypeVar("T", default=Any)
+T = TypeVar("T", default=Any, covariant=True)
+R = TypeVar("R")
+
+
+class _Unknown:
+    """For type checkers: a handle of `Any` is one of this, too, and of nothing else that is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +100,11 @@ class DeploymentHandle(Generic[T]):
     `handle.method.remote(...)` calls a method, `handle.remote(...)` calls `__call__` (or the function). Names of this
     class's own attributes shadow methods of the deployment; `options(method_name=...)` reaches those.
 
-    `DeploymentHandle[Model]` tells readers and tools whose handle it is. Python's typing has no way to turn the methods
-    of `Model` into attributes with a `remote` of the same signature, so what a call returns is typed `Any`; annotate
-    where it matters: `score: float = await handle.score.remote(text)`.
+    `DeploymentHandle[Model]` tells readers and type checkers whose handle it is: `await handle.remote(x)` has the type
+    that `Model.__call__` returns, and with `stream=True` the items have that of what it yields. Arguments are not
+    checked, since a response may stand for each. For other methods this is not to be had: Python's typing has no way to
+    turn the methods of `Model` into attributes with a `remote` of the same signature, so `handle.score.remote(text)` is
+    typed `Any`. Annotate where it matters: `score: float = await handle.score.remote(text)`.
 
     Args:
         deployment_name: the deployment.
@@ -162,7 +169,13 @@ class DeploymentHandle(Generic[T]):
             raise RuntimeError(f"{self!r} was initialized already: call _init() once, before options() and remote().")
         self._connection.initialized = True
 
-    def options(self, *, use_new_handle_api: bool | None = None, **changes: Any) -> DeploymentHandle[T]:
+    @overload
+    def options(
+        self, *, method_name: str, use_new_handle_api: bool | None = None, **changes: Any
+    ) -> DeploymentHandle[Any]: ...
+    @overload
+    def options(self, *, use_new_handle_api: bool | None = None, **changes: Any) -> DeploymentHandle[T]: ...
+    def options(self, *, use_new_handle_api: bool | None = None, **changes: Any) -> DeploymentHandle[Any]:
         """A handle with other options; see `HandleOptions`.
 
         Args:
@@ -200,6 +213,24 @@ class DeploymentHandle(Generic[T]):
             raise AttributeError(name)
         return self._derive(replace(self._options, method_name=name))
 
+    @overload
+    def remote(self: DeploymentHandle[_Unknown], *args: Any, **kwargs: Any) -> Any: ...
+    @overload
+    def remote(
+        self: DeploymentHandle[Callable[..., AsyncIterator[R]]], *args: Any, **kwargs: Any
+    ) -> DeploymentResponseGenerator[R]: ...
+    @overload
+    def remote(
+        self: DeploymentHandle[Callable[..., Iterator[R]]], *args: Any, **kwargs: Any
+    ) -> DeploymentResponseGenerator[R]: ...
+    @overload
+    def remote(
+        self: DeploymentHandle[Callable[..., Awaitable[R]]], *args: Any, **kwargs: Any
+    ) -> DeploymentResponse[R]: ...
+    @overload
+    def remote(self: DeploymentHandle[Callable[..., R]], *args: Any, **kwargs: Any) -> DeploymentResponse[R]: ...
+    @overload
+    def remote(self, *args: Any, **kwargs: Any) -> Any: ...
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the deployment; returns at once.
 
