@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from meshserve.api.ingress_options import HTTPOptions, gRPCOptions
     from meshserve.api.run import delete, run, run_many, shutdown, shutdown_async, start
     from meshserve.api.status import status
+    from meshserve.client.connection import connect
     from meshserve.routing.handle import DeploymentHandle
     from meshserve.user.batching import batch
     from meshserve.user.context import (
@@ -45,6 +46,7 @@ _HOMES = {
     "meshserve.api.ingress_options": ("HTTPOptions", "gRPCOptions"),
     "meshserve.api.run": ("delete", "run", "run_many", "shutdown", "shutdown_async", "start"),
     "meshserve.api.status": ("status",),
+    "meshserve.client.connection": ("connect",),
     "meshserve.routing.handle": ("DeploymentHandle",),
     "meshserve.user.batching": ("batch",),
     "meshserve.user.context": (
@@ -66,6 +68,7 @@ __all__ = [
     "ReplicaContext",
     "RunTarget",
     "batch",
+    "connect",
     "delete",
     "deployment",
     "gRPCOptions",

@@ -163,6 +163,26 @@ class DeploymentFailedError(MeshServeException, RuntimeError):
     """An application could not be brought up; carries what the mesh knows about why."""
 
 
+class IngressError(MeshServeException):
+    """A call from outside did not get into the mesh: no such application, not let in, nobody there.
+
+    Args:
+        message: what the ingress or the connection said.
+        code: the gRPC code, by name: `NOT_FOUND`, `UNAVAILABLE`, ...
+        reason: the reason of the ErrorInfo; empty when there was none.
+        request_id: of the call.
+    """
+
+    def __init__(self, message: str, code: str = "", reason: str = "", request_id: str = "") -> None:
+        super().__init__(message, code, reason, request_id)
+        self.code = code
+        self.reason = reason
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} ({self.code})"
+
+
 class ControllerUnreachableError(MeshServeException):
     """The controller does not answer."""
 

@@ -56,6 +56,14 @@ CHAPTERS = (
         ),
     ),
     Chapter(
+        "Talk to a gRPC server",
+        (
+            Entry("ls", "meshserve.cli.ls:ls", "List the services of a server, or the methods of one."),
+            Entry("call", "meshserve.cli.call:call", "Call a method with JSON."),
+            Entry("health", "meshserve.cli.health:health", "Tell whether a server or a service is healthy."),
+        ),
+    ),
+    Chapter(
         "At the terminal",
         (Entry("completion", "meshserve.cli.completion:completion", "Print what lets a shell complete commands."),),
     ),
