@@ -34,6 +34,7 @@ class Run:
         logging_config_json: of the application; empty for the default.
         external_scaler_enabled: whether replica counts are set from outside.
         grpc_servicer_functions: import paths of functions that add its gRPC services to the ingress.
+        code_version: of all its deployments; empty for one that was never there before.
     """
 
     name: str
@@ -42,10 +43,11 @@ class Run:
     logging_config_json: str = ""
     external_scaler_enabled: bool = False
     grpc_servicer_functions: tuple[str, ...] = ()
+    code_version: str = ""
 
 
 def build(app: Application, how: Run) -> ApplicationSpec:
-    """The specification of an application. Every build is a new version of its code.
+    """The specification of an application. Unless one is named, every build is a new version of its code.
 
     Raises:
         TypeError: the application is none, or a deployment cannot be pickled.
@@ -88,7 +90,7 @@ class _Graph:
         self.specs: list[DeploymentSpec] = []
         self.deployments: list[Deployment] = []
         self._how = how
-        self._version = secrets.token_hex(8)
+        self._version = how.code_version or secrets.token_hex(8)
         # Keyed by identity; the applications are kept, so that no id is used again while this lives.
         self._names: dict[int, tuple[Application, str]] = {}
 

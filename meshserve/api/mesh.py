@@ -28,6 +28,9 @@ from meshserve.settings import CONTROLLER_NAME
 
 logger = logging.getLogger("meshserve")
 
+DECLARATIONS = "meshserve.api.declarations"
+"""The module by which the controller understands configuration files. By name: it is not for programs to import."""
+
 START_TIMEOUT_S = 60.0
 """For the controller and the proxies to come up."""
 
@@ -100,7 +103,7 @@ async def _ensure_controller(cluster: Cluster) -> bool:
     await forget_client()
     head = (await launcher.nodes())[0].node_id
     # A cluster that ends with this program never gets a second machine.
-    boot = {"token": new_token(), "host": LOOPBACK if cluster.started else ""}
+    boot = {"token": new_token(), "host": LOOPBACK if cluster.started else "", "declarations": DECLARATIONS}
     spec = ProcessSpec(
         CONTROLLER_NAME,
         "meshserve.controller.process:main",

@@ -19,7 +19,7 @@ from meshserve.controller.ledger import Ledger
 from meshserve.controller.loads import Loads, RouterLoad
 from meshserve.controller.scaling_policies import PolicyName, make_policy
 from meshserve.controller.tasks import Tasks
-from meshserve.core.autoscale import ScalingPlan, ScalingState, plan_application, plan_replicas, scaling_context
+from meshserve.core.autoscale import Bounds, ScalingPlan, ScalingState, plan_application, plan_replicas, scaling_context
 from meshserve.core.capacity import scaling_bounds
 from meshserve.core.desire import set_count
 from meshserve.core.seen import SERVING, Seen, SeenReplica
@@ -36,6 +36,7 @@ from meshserve.core.windows import (
 )
 from meshserve.model.autoscaling import AutoscalingContext
 from meshserve.model.control import CountSource, Desired, DesiredDeployment
+from meshserve.model.declared import FULL
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import AutoscalingOptions
 from meshserve.telemetry.control import ControlMetrics
@@ -209,7 +210,12 @@ class Autoscaler:
             # Without replicas the past does not matter: a call that waits now starts some, one that left does not.
             reported = self._loads.total(key)
             load = MeasuredLoad(reported.queued + reported.running, reported.queued)
-        return scaling_context(base, load, scaling_bounds(options), memory.state)
+        return scaling_context(base, load, self._bounds(key, options), memory.state)
+
+    def _bounds(self, key: DeploymentId, options: AutoscalingOptions) -> Bounds:
+        application = self._ledger.desired.applications.get(key.app)
+        capacity = self._ledger.desired.capacity_of(application.spec) if application is not None else FULL
+        return scaling_bounds(options, capacity.target, capacity.direction)
 
     def _fold_metrics(self, memory: _Memory, running: list[SeenReplica], now: float, look_back_s: float) -> None:
         for replica in running:

@@ -14,11 +14,12 @@ from meshserve.launch.launcher import Store
 from meshserve.model.control import DeploymentSpec, Desired, DesiredApplication, DesiredDeployment
 from meshserve.v1 import proxy_control_pb2
 from meshserve.wire.control import proxy_options_from_proto, proxy_options_to_proto
-from meshserve.wire.stored import application_from_record, application_record, code_keys
+from meshserve.wire.stored import application_from_record, application_record, code_keys, config_record, with_config
 
 _EPOCH = "epoch"
 _GENERATION = "generation"
 _PROXIES = "proxies"
+_CONFIG = "config"
 _SHUTDOWN = "shutdown"
 _APPLICATION = "app/"
 _CODE = "code/"
@@ -54,7 +55,8 @@ class Ledger:
             options = proxy_options_from_proto(proxy_control_pb2.ProxyOptions.FromString(proxies))
         generation = int(await self._store.get(_GENERATION) or 0)
         shutting_down = await self._store.get(_SHUTDOWN) is not None
-        self.desired = restore(generation, records, options, shutting_down)
+        desired = restore(generation, records, options, shutting_down)
+        self.desired = with_config(desired, await self._store.get(_CONFIG))
 
     async def _application(self, name: str, record: bytes) -> tuple[DesiredApplication, tuple[DesiredDeployment, ...]]:
         code = {}
@@ -88,6 +90,8 @@ class Ledger:
             await self._store.put(_GENERATION, str(after.generation).encode())
         if after.proxies is not None and after.proxies != before.proxies:
             await self._store.put(_PROXIES, proxy_options_to_proto(after.proxies).SerializeToString())
+        if (after.config_json, after.capacity) != (before.config_json, before.capacity):
+            await self._store.put(_CONFIG, config_record(after))
         if after.shutting_down and not before.shutting_down:
             await self._store.put(_SHUTDOWN, b"1")
         for name in {*before.applications, *after.applications}:
@@ -122,7 +126,11 @@ def _code_of(application: DesiredApplication | None) -> dict[str, DeploymentSpec
     """The code an application needs, by the keys it lies under."""
     if application is None:
         return {}
-    return {_code_key(one.id.app, one.id.name, one.code_version): one for one in application.spec.deployments}
+    build = application.build
+    built = build.base.deployments if build is not None and build.base is not None else ()
+    return {
+        _code_key(one.id.app, one.id.name, one.code_version): one for one in (*built, *application.spec.deployments)
+    }
 
 
 def _code_key(app: str, deployment: str, version: str) -> str:

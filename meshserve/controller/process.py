@@ -15,7 +15,9 @@ from typing import Any
 import grpc.aio
 
 from meshserve.controller.autoscaler import Autoscaler
+from meshserve.controller.builds import Builds
 from meshserve.controller.chronicle import Chronicle
+from meshserve.controller.declarations import NamedDeclarations
 from meshserve.controller.executor import Boot, Executor
 from meshserve.controller.ledger import Ledger
 from meshserve.controller.loads import Loads
@@ -30,6 +32,7 @@ from meshserve.launch.launcher import Launcher, Store
 from meshserve.launch.locator import MESH_KEY
 from meshserve.launch.ray_launcher import RayLauncher
 from meshserve.launch.ray_store import RayStore
+from meshserve.model.control import Desired
 from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.rpc.server import start_internal_server
 from meshserve.telemetry.control import OverviewMetrics
@@ -85,12 +88,20 @@ class ControllerProcess:
         self._server: grpc.aio.Server | None = None
         self._executor: Executor | None = None
         self._loops: list[asyncio.Task[None]] = []
+        self._builds: Builds | None = None
 
     async def start(self) -> None:
         """Reads the store, opens the server, tells where it is, and begins to plan; on the I/O thread."""
         ended = asyncio.Event()
-        ledger = Ledger(self._store, lambda desired: loop.desire(desired))
+        declarations = NamedDeclarations(self._boot["declarations"])
+
+        def announce(desired: Desired) -> None:
+            loop.desire(desired)
+            builds.follow(desired)
+
+        ledger = Ledger(self._store, announce)
         await ledger.load()
+        builds = self._builds = Builds(self._launcher, ledger, declarations)
         publisher, loads = Publisher(lambda: ledger.desired), Loads()
         boot = Boot(self._boot["token"], self._boot["host"])
         executor = self._executor = Executor(
@@ -107,8 +118,8 @@ class ControllerProcess:
         identity = ControllerIdentity(
             os.getpid(), self._boot.get("node_id", ""), epoch=ledger.epoch, log_path=log_path()
         )
-        service = ControllerService(  # type: ignore[abstract]  # methods left out answer UNIMPLEMENTED
-            ledger, board, lambda: replace(identity, address=self.address), time.monotonic, ended
+        service = ControllerService(
+            ledger, board, declarations, lambda: replace(identity, address=self.address), time.monotonic, ended
         )
         watch = WatchService(publisher, loads)
         PROCESS.recorder(OverviewMetrics).overview = service.overview
@@ -127,6 +138,7 @@ class ControllerProcess:
         self._loops = [asyncio.get_running_loop().create_task(one.run()) for one in (loop, autoscaler, measuring)]
         for task in self._loops:
             task.add_done_callback(self._loop_ended)
+        builds.follow(ledger.desired)
 
     def _loop_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -138,6 +150,8 @@ class ControllerProcess:
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._builds is not None:
+            await self._builds.close()
         if self._server is not None:
             await self._server.stop(None)
         if self._executor is not None:

@@ -10,15 +10,26 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from meshserve.controller.declarations import Declarations
 from meshserve.controller.ledger import Ledger
 from meshserve.controller.status_board import StatusBoard
 from meshserve.core import desire
+from meshserve.core.declare import declare
+from meshserve.core.declared_changes import changes, config_in_force, ignored_options
 from meshserve.core.plan import Plan
-from meshserve.core.refusals import RefusalKind, Refused, check_applications, check_open, check_scale
+from meshserve.core.refusals import (
+    RefusalKind,
+    Refused,
+    check_applications,
+    check_declared,
+    check_open,
+    check_scale,
+)
 from meshserve.model.control import ApplicationSpec, CountSource, Desired
 from meshserve.model.overview import MeshOverview
 from meshserve.rpc.status_details import abort, refusal, request_id_of
 from meshserve.v1 import controller_pb2, controller_pb2_grpc
+from meshserve.wire.config_changes import config_answer_to_proto
 from meshserve.wire.control import application_from_proto, proxy_options_from_proto, proxy_options_to_proto
 from meshserve.wire.overview import overview_from_proto
 from meshserve.wire.status import ControllerIdentity, status_to_proto
@@ -38,6 +49,7 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
     Args:
         ledger: where desired state is changed.
         board: where status is read.
+        declarations: understands configuration files.
         identity: who answers.
         clock: the monotonic clock of the plans.
         ended: set once the mesh has stopped.
@@ -47,12 +59,14 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
         self,
         ledger: Ledger,
         board: StatusBoard,
+        declarations: Declarations,
         identity: Callable[[], ControllerIdentity],
         clock: Callable[[], float],
         ended: asyncio.Event,
     ) -> None:
         self._ledger = ledger
         self._board = board
+        self._declarations = declarations
         self._identity = identity
         self._clock = clock
         self._ended = ended
@@ -75,6 +89,28 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
             text = f"The options of a deployment of application {proto.name!r} cannot be read: {error}"
             await self._refuse(Refused(RefusalKind.INVALID, "BAD_OPTIONS", text, {"app": proto.name}), context)
             raise
+
+    async def ApplyConfig(self, request: controller_pb2.ApplyConfigRequest, context: Any) -> Any:  # noqa: N802
+        """See controller.proto."""
+        paths = tuple(request.import_paths)
+        try:
+            file = await asyncio.to_thread(self._declarations.read, request.config_json, paths)
+        except ValueError as error:
+            await self._refuse(Refused(RefusalKind.INVALID, "BAD_CONFIG", str(error), where="config_json"), context)
+            raise
+        response = controller_pb2.ApplyConfigResponse()
+
+        def apply(desired: Desired) -> Desired:
+            check_declared(desired, file)
+            response.CopyFrom(config_answer_to_proto(changes(desired, file), ignored_options(desired, file.proxies)))
+            return desired if request.dry_run else declare(desired, file, time.time(), self._declarations.merge)
+
+        response.generation = (await self._change(apply, context)).generation
+        return response
+
+    async def GetConfig(self, request: controller_pb2.GetConfigRequest, context: Any) -> Any:  # noqa: N802
+        """See controller.proto."""
+        return controller_pb2.GetConfigResponse(config_json=config_in_force(self._ledger.desired))
 
     async def Delete(self, request: controller_pb2.DeleteRequest, context: Any) -> Any:  # noqa: N802
         """See controller.proto."""

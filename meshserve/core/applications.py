@@ -27,6 +27,10 @@ def application_status(
     """
     if application.deleting:
         return ApplicationStatus(_A.DELETING, _waits(application, parts), application.generation)
+    if application.building:
+        return ApplicationStatus(_A.DEPLOYING, "It is being built.", application.generation)
+    if application.build is not None and application.build.failure:
+        return ApplicationStatus(_A.DEPLOY_FAILED, application.build.failure, application.generation)
     state = _worst(application, parts)
     if state is _A.RUNNING and routes_pending and (before is None or before.state is not _A.RUNNING):
         return ApplicationStatus(_A.DEPLOYING, "The proxies are being told the routes.", application.generation)

@@ -6,18 +6,11 @@ Used by the controller for fixed counts and for the bounds of autoscaling.
 from __future__ import annotations
 
 import math
-from enum import IntEnum
+from collections.abc import Set
 
 from meshserve.core.autoscale import Bounds
+from meshserve.model.declared import FULL, Capacity, CapacityDirection
 from meshserve.model.options import AutoscalingOptions
-
-
-class CapacityDirection(IntEnum):
-    """Where target capacity is heading, compared with the configuration before."""
-
-    DOWN = -1
-    NONE = 0
-    UP = 1
 
 
 def at_capacity(count: int, target_capacity: float | None) -> int:
@@ -43,3 +36,24 @@ def scaling_bounds(
     if direction is CapacityDirection.UP and options.initial_replicas is not None:
         lower = options.initial_replicas
     return Bounds(at_capacity(lower, target_capacity), at_capacity(options.max_replicas, target_capacity))
+
+
+def next_capacity(before: Capacity, known: Set[str], target: float | None, names: Set[str]) -> Capacity:
+    """Capacity by a new configuration.
+
+    Other applications than before begin small and grow; the same ones go where the new percentage is.
+
+    Args:
+        before: capacity so far.
+        known: names of the applications so far.
+        target: the new percentage; None for full size.
+        names: names of the applications from now on.
+    """
+    if target is None:
+        return FULL
+    if known != names:
+        return Capacity(target, CapacityDirection.UP)
+    if target == before.target:
+        return before
+    grows = before.target is not None and target > before.target
+    return Capacity(target, CapacityDirection.UP if grows else CapacityDirection.DOWN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from meshserve.core.capacity import at_capacity, scaling_bounds
 from meshserve.core.weights import build_version, changes_only_count
 from meshserve.model.control import (
     ApplicationSpec,
@@ -19,6 +20,7 @@ from meshserve.model.control import (
     DesiredDeployment,
     ProxyOptions,
 )
+from meshserve.model.declared import Capacity
 from meshserve.model.ids import DeploymentId
 
 
@@ -47,11 +49,12 @@ def set_applications(desired: Desired, specs: Sequence[ApplicationSpec], at_s: f
     """
     desired = replace(desired, generation=desired.generation + 1)
     for spec in specs:
-        desired = _set_application(desired, spec, at_s)
+        desired = set_application(desired, spec, at_s)
     return desired
 
 
-def _set_application(desired: Desired, spec: ApplicationSpec, at_s: float) -> Desired:
+def set_application(desired: Desired, spec: ApplicationSpec, at_s: float) -> Desired:
+    """One of them, in the generation that is there already. Deployments that do not change stay the same objects."""
     before = desired.applications.get(spec.name)
     names = {deployment.id for deployment in spec.deployments}
     dropped: dict[DeploymentId, DeploymentSpec] = {}
@@ -60,21 +63,22 @@ def _set_application(desired: Desired, spec: ApplicationSpec, at_s: float) -> De
         dropped = {one.id: one for one in earlier if one.id not in names and one.id in desired.deployments}
     deployments = dict(desired.deployments)
     for deployment in spec.deployments:
-        deployments[deployment.id] = _wanted(spec, deployment, deployments.get(deployment.id), desired.generation)
+        deployments[deployment.id] = _wanted(desired, spec, deployment)
     for gone in dropped:
         deployments[gone] = replace(deployments[gone], deleting=True, generation=desired.generation)
     application = DesiredApplication(spec, desired.generation, at_s, dropped=tuple(dropped.values()))
     return replace(desired, applications={**desired.applications, spec.name: application}, deployments=deployments)
 
 
-def _wanted(
-    app: ApplicationSpec, spec: DeploymentSpec, before: DesiredDeployment | None, generation: int
-) -> DesiredDeployment:
-    count, source = _first_count(spec, before)
-    wanted = replace(wanted_deployment(app, spec, generation), count=count, count_source=source)
+def _wanted(desired: Desired, app: ApplicationSpec, spec: DeploymentSpec) -> DesiredDeployment:
+    before = desired.deployments.get(spec.id)
+    count, source = _first_count(spec, before, desired.capacity_of(app))
+    wanted = replace(wanted_deployment(app, spec, desired.generation), count=count, count_source=source)
     if before is not None and before.failure and changes_only_count(before, wanted):
         # Setting only another count is no new attempt: the version that failed would fail again.
-        return replace(wanted, failure=before.failure)
+        wanted = replace(wanted, failure=before.failure)
+    if before is not None and before == replace(wanted, generation=before.generation):
+        return before
     return wanted
 
 
@@ -92,17 +96,18 @@ def wanted_deployment(app: ApplicationSpec, spec: DeploymentSpec, generation: in
     )
 
 
-def _first_count(spec: DeploymentSpec, before: DesiredDeployment | None) -> tuple[int, CountSource]:
+def _first_count(spec: DeploymentSpec, before: DesiredDeployment | None, capacity: Capacity) -> tuple[int, CountSource]:
     """How many replicas a deployment that was just set has: autoscaled ones keep theirs as far as the bounds allow."""
     auto = spec.options.autoscaling_config
     if auto is None:
-        return spec.options.num_replicas, CountSource.PEOPLE
+        return at_capacity(spec.options.num_replicas, capacity.target), CountSource.PEOPLE
+    bounds = scaling_bounds(auto, capacity.target, capacity.direction)
     fresh = before is None or before.deleting
     changed = fresh or (before is not None and before.spec.options.autoscaling_config != auto)
     if auto.initial_replicas is not None and changed:
-        return auto.initial_replicas, CountSource.AUTOSCALER
-    count = auto.min_replicas if before is None or fresh else before.count
-    return min(max(count, auto.min_replicas), auto.max_replicas), CountSource.AUTOSCALER
+        return at_capacity(auto.initial_replicas, capacity.target), CountSource.AUTOSCALER
+    count = bounds.lower if before is None or fresh else before.count
+    return bounds.clip(count), CountSource.AUTOSCALER
 
 
 def delete_applications(desired: Desired, names: Iterable[str]) -> Desired:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from meshserve.model.control import ApplicationSpec, Desired
+from meshserve.model.control import ApplicationSpec, Declared, Desired
 from meshserve.model.ids import DELIMITER, DeploymentId
 
 
@@ -137,6 +137,16 @@ def _check_prefix_free(desired: Desired, spec: ApplicationSpec, replaced: set[st
             )
             facts = {"app": spec.name, "route_prefix": spec.route_prefix or "", "used_by": name}
             raise Refused(RefusalKind.TAKEN, "ROUTE_PREFIX_TAKEN", text, facts, "applications.route_prefix")
+
+
+def check_declared(desired: Desired, file: Declared) -> None:
+    """Raises Refused for a configuration file that cannot be applied; that it is valid was checked before."""
+    check_open(desired)
+    names = {one.name for one in file.applications}
+    leaving = {name for name, one in desired.applications.items() if one.declaration is not None}
+    for one in file.applications:
+        wanted = ApplicationSpec(one.name, (), "", one.route_prefix)
+        _check_prefix_free(desired, wanted, names | leaving)
 
 
 def check_scale(desired: Desired, deployment: DeploymentId) -> None:

@@ -14,13 +14,15 @@ from meshserve.model.targets import ApplicationRoute, RouteTable
 def route_table(desired: Desired, parts: Mapping[DeploymentId, Part], draining: Iterable[str]) -> RouteTable:
     """Every application that is not going away, also before its first replica is ready: its calls wait.
 
+    One that was never built is not there: nobody knows what would answer.
+
     Args:
         draining: ids of nodes whose proxies take no new connections.
     """
     applications = () if desired.shutting_down else desired.applications.values()
     return RouteTable(
         UNPUBLISHED,
-        tuple(_route(application, parts) for application in applications if not application.deleting),
+        tuple(_route(one, parts) for one in applications if not one.deleting and one.spec.deployments),
         tuple(sorted(draining)),
     )
 

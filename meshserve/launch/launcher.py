@@ -45,6 +45,23 @@ class ProcessSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkSpec:
+    """Work to be done once, in a process of its own.
+
+    Attributes:
+        name: for people who look at the cluster.
+        entry: import path `module:function`; called with `argument`, returns bytes.
+        argument: what the function needs.
+        runtime_env: the environment of the process, in Ray's terms.
+    """
+
+    name: str
+    entry: str
+    argument: bytes
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A process that runs and listens."""
 
@@ -111,6 +128,13 @@ class Launcher(Protocol):
 
         Raises:
             LaunchError: it died while starting, or can never be placed.
+        """
+
+    async def run(self, spec: WorkSpec) -> bytes:
+        """Has work done, on the machine of this process if there is room; being cancelled ends it.
+
+        Raises:
+            LaunchError: its environment could not be set up, or its process died.
         """
 
     async def wait_for_death(self, name: str) -> None:

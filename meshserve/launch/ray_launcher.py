@@ -6,6 +6,7 @@ Ray's own calls block; here they run on threads, so that the loop that asks (the
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
 from functools import lru_cache
 from typing import Any
@@ -18,8 +19,9 @@ from ray.util.placement_group import (
     placement_group,
     remove_placement_group,
 )
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from meshserve.launch.launcher import LaunchError, Node, ProcessSpec, Started
+from meshserve.launch.launcher import LaunchError, Node, ProcessSpec, Started, WorkSpec
 from meshserve.launch.placement import actor_options
 from meshserve.launch.ray_host import RayHost
 from meshserve.launch.ray_nodes import live_nodes
@@ -44,6 +46,18 @@ class RayLauncher:
             self._actors.pop(spec.name, None)
             await asyncio.to_thread(_remove_group, spec.name)
             raise LaunchError(_reason(spec, error)) from error
+
+    async def run(self, spec: WorkSpec) -> bytes:
+        """See `Launcher.run`."""
+        task = await asyncio.to_thread(_begin_work, spec)
+        try:
+            result: bytes = await task
+        except asyncio.CancelledError:
+            await asyncio.to_thread(ray.cancel, task, force=True)
+            raise
+        except RayError as error:
+            raise LaunchError(f"{spec.name} failed: {_COLOUR.sub('', str(error)).strip()}") from error
+        return result
 
     async def wait_for_death(self, name: str) -> None:
         """See `Launcher.wait_for_death`; also returns when there is no such process."""
@@ -96,6 +110,20 @@ class RayLauncher:
 async def _info(actor: Any) -> Started:
     started: Started = await actor.info.remote()
     return started
+
+
+def _begin_work(spec: WorkSpec) -> Any:
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    options = {"name": spec.name, "runtime_env": dict(spec.runtime_env), "scheduling_strategy": here}
+    return _work.options(**options).remote(spec.entry, spec.argument)
+
+
+# A process of its own: what it imports is nobody else's.
+@ray.remote(num_cpus=0, max_calls=1)  # type: ignore[untyped-decorator]  # Ray's types leave it out
+def _work(entry: str, argument: bytes) -> bytes:
+    module, _, function = entry.partition(":")
+    result: bytes = getattr(importlib.import_module(module), function)(argument)
+    return result
 
 
 def _create(spec: ProcessSpec) -> Any:

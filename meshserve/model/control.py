@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
+from meshserve.model.declared import FULL, Capacity, Declaration
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import DeploymentOptions
 
@@ -126,6 +127,21 @@ class DesiredDeployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """What came of building a declared application.
+
+    Attributes:
+        code_key: of the declaration that it was built for.
+        base: the application as its code describes it; None when it could not be built.
+        failure: why it could not be built, or why the declaration does not fit it; empty when all is well.
+    """
+
+    code_key: str
+    base: ApplicationSpec | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredApplication:
     """One application that is wanted, or that is to go away.
 
@@ -135,6 +151,8 @@ class DesiredApplication:
         deployed_at_s: when, in seconds since the epoch.
         deleting: it is to go away.
         dropped: deployments of earlier specs that still have to go away.
+        declaration: what the configuration file says of it; None when a program has set it.
+        build: the newest build that has ended; `spec` is that of the newest one that succeeded.
     """
 
     spec: ApplicationSpec
@@ -142,6 +160,15 @@ class DesiredApplication:
     deployed_at_s: float
     deleting: bool = False
     dropped: tuple[DeploymentSpec, ...] = ()
+    declaration: Declaration | None = None
+    build: Build | None = None
+
+    @property
+    def building(self) -> bool:
+        """Whether it is being built for its declaration."""
+        if self.declaration is None or self.deleting:
+            return False
+        return self.build is None or self.build.code_key != self.declaration.code_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +184,8 @@ class Desired:
         deployments: of all applications, dropped ones included.
         proxies: None until proxies are asked for.
         shutting_down: everything is to go away.
+        config_json: the configuration file that was applied last; empty for none.
+        capacity: of the applications that the file declares.
     """
 
     generation: int = 0
@@ -164,3 +193,26 @@ class Desired:
     deployments: Mapping[DeploymentId, DesiredDeployment] = field(default_factory=dict)
     proxies: ProxyOptions | None = None
     shutting_down: bool = False
+    config_json: str = ""
+    capacity: Capacity = FULL
+
+    def capacity_of(self, application: ApplicationSpec) -> Capacity:
+        """How large an application is to be."""
+        return self.capacity if application.source is Source.DECLARATIVE else FULL
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A configuration file.
+
+    Attributes:
+        config_json: the file, as it was written.
+        applications: what it says of each.
+        proxies: how proxies are to be started, if there are none.
+        target_capacity: in percent; None for full size.
+    """
+
+    config_json: str
+    applications: tuple[Declaration, ...]
+    proxies: ProxyOptions
+    target_capacity: float | None = None

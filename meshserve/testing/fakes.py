@@ -14,7 +14,8 @@ from typing import Any
 
 import grpc.aio
 
-from meshserve.launch.launcher import LaunchError, Node, ProcessSpec, Started
+from meshserve.launch.launcher import LaunchError, Node, ProcessSpec, Started, WorkSpec
+from meshserve.rpc.import_path import import_object
 from meshserve.rpc.server import start_internal_server
 from meshserve.v1 import proxy_control_pb2 as proxy_pb
 from meshserve.v1 import proxy_control_pb2_grpc, replica_control_pb2_grpc
@@ -178,6 +179,7 @@ class FakeLauncher:
         prepare: called with every new fake before it listens; raises LaunchError to let its start fail.
         machines: what `nodes` answers.
         room: cleared while nothing has room to start.
+        work: all work that was ever asked for.
     """
 
     def __init__(self) -> None:
@@ -188,6 +190,7 @@ class FakeLauncher:
         self.machines: tuple[Node, ...] = (Node("node", LOOPBACK, is_head=True, total={"CPU": 2}),)
         self.room = asyncio.Event()
         self.room.set()
+        self.work: list[WorkSpec] = []
         self._waiting: dict[str, asyncio.Event] = {}
 
     async def start(self, spec: ProcessSpec) -> Started:
@@ -215,6 +218,13 @@ class FakeLauncher:
                 wait.cancel()
         if killed.is_set():
             raise LaunchError(f"{name} was killed while it was starting")
+
+    async def run(self, spec: WorkSpec) -> bytes:
+        """See `Launcher.run`; in a thread of this process."""
+        self.work.append(spec)
+        await self.room.wait()
+        result: bytes = await asyncio.to_thread(import_object(spec.entry), spec.argument)
+        return result
 
     async def wait_for_death(self, name: str) -> None:
         """See `Launcher.wait_for_death`."""

@@ -3,9 +3,17 @@
 isort:skip_file
 The mesh's control API: state what should run, read what does.
 
-Contract: Apply and Delete record desired state and answer at once with the generation; the mesh then
-converges, and Status tells how far it is. Both are idempotent. Every method needs the mesh token in the metadata
+Contract: Apply, ApplyConfig and Delete record desired state and answer at once with the generation; the mesh then
+converges, and Status tells how far it is. All are idempotent. Every method needs the mesh token in the metadata
 `meshserve-token`. Errors carry google.rpc.Status details.
+
+From other languages: ApplyConfig takes the configuration file of the command line as JSON. A program reads the file
+(YAML or JSON) and sends it, with dry_run to learn what it would change; what is not valid is INVALID_ARGUMENT, and
+its details name the field. The answer lists what changes. Applications are then built from their import paths in a
+process of their own, in their runtime environment; until that is done their status is DEPLOYING, and when it cannot
+be done DEPLOY_FAILED with the traceback, while what ran before goes on. WatchStatus streams the status from now on:
+all is well when every application has the status RUNNING and a generation that is not below the one answered.
+GetConfig gives back the file as it is in force.
 """
 
 from collections import abc as abc
@@ -48,6 +56,41 @@ APPLICATION_SOURCE_IMPERATIVE: ApplicationSource.ValueType  # 1
 """A program, by Apply."""
 APPLICATION_SOURCE_DECLARATIVE: ApplicationSource.ValueType  # 2
 """A configuration file, by ApplyConfig."""
+
+class _ConfigChangeKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConfigChangeKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ConfigChangeKind.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CONFIG_CHANGE_KIND_UNSPECIFIED: _ConfigChangeKind.ValueType  # 0
+    """Never sent."""
+    CONFIG_CHANGE_KIND_UNCHANGED: _ConfigChangeKind.ValueType  # 1
+    """Nothing."""
+    CONFIG_CHANGE_KIND_ADD: _ConfigChangeKind.ValueType  # 2
+    """It is built and started."""
+    CONFIG_CHANGE_KIND_UPDATE: _ConfigChangeKind.ValueType  # 3
+    """Options change; it is not built again."""
+    CONFIG_CHANGE_KIND_REBUILD: _ConfigChangeKind.ValueType  # 4
+    """It is built again, and its replicas are replaced."""
+    CONFIG_CHANGE_KIND_DELETE: _ConfigChangeKind.ValueType  # 5
+    """It is deleted."""
+
+class ConfigChangeKind(_ConfigChangeKind, metaclass=_ConfigChangeKindEnumTypeWrapper):
+    """What applying a file does to an application."""
+
+CONFIG_CHANGE_KIND_UNSPECIFIED: ConfigChangeKind.ValueType  # 0
+"""Never sent."""
+CONFIG_CHANGE_KIND_UNCHANGED: ConfigChangeKind.ValueType  # 1
+"""Nothing."""
+CONFIG_CHANGE_KIND_ADD: ConfigChangeKind.ValueType  # 2
+"""It is built and started."""
+CONFIG_CHANGE_KIND_UPDATE: ConfigChangeKind.ValueType  # 3
+"""Options change; it is not built again."""
+CONFIG_CHANGE_KIND_REBUILD: ConfigChangeKind.ValueType  # 4
+"""It is built again, and its replicas are replaced."""
+CONFIG_CHANGE_KIND_DELETE: ConfigChangeKind.ValueType  # 5
+"""It is deleted."""
 
 @typing.final
 class ApplicationSpec(message.Message):
@@ -205,8 +248,11 @@ class ApplyConfigRequest(message.Message):
 
     CONFIG_JSON_FIELD_NUMBER: builtins.int
     IMPORT_PATHS_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
     config_json: builtins.str
     """The file's content as JSON (YAML is read by the command line)."""
+    dry_run: builtins.bool
+    """Whether to tell only what would change."""
     @builtins.property
     def import_paths(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Folders to import from, when they exist where applications are built."""
@@ -216,30 +262,101 @@ class ApplyConfigRequest(message.Message):
         *,
         config_json: builtins.str = ...,
         import_paths: abc.Iterable[builtins.str] | None = ...,
+        dry_run: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["config_json", b"config_json", "import_paths", b"import_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["config_json", b"config_json", "dry_run", b"dry_run", "import_paths", b"import_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class ApplyConfigResponse(message.Message):
-    """It is recorded."""
+    """It is recorded, unless it was a dry run."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     GENERATION_FIELD_NUMBER: builtins.int
+    CHANGES_FIELD_NUMBER: builtins.int
+    IGNORED_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """The generation."""
+    @builtins.property
+    def changes(self) -> containers.RepeatedCompositeFieldContainer[ConfigChange]:
+        """What becomes of each application: those of the file in its order, then those that are deleted."""
+
+    @builtins.property
+    def ignored(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Options of proxies that count only when the mesh is started, and that differ from those in force."""
+
     def __init__(
         self,
         *,
         generation: builtins.int = ...,
+        changes: abc.Iterable[ConfigChange] | None = ...,
+        ignored: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["changes", b"changes", "generation", b"generation", "ignored", b"ignored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ConfigChange(message.Message):
+    """What applying a file does to one application."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    APP_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    app: builtins.str
+    """Its name."""
+    kind: ConfigChangeKind.ValueType
+    """What is done."""
+    @builtins.property
+    def fields(self) -> containers.RepeatedCompositeFieldContainer[ConfigFieldChange]:
+        """What differs in its entry of the file."""
+
+    def __init__(
+        self,
+        *,
+        app: builtins.str = ...,
+        kind: ConfigChangeKind.ValueType = ...,
+        fields: abc.Iterable[ConfigFieldChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["app", b"app", "fields", b"fields", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ConfigFieldChange(message.Message):
+    """One field that differs."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    BEFORE_JSON_FIELD_NUMBER: builtins.int
+    AFTER_JSON_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """Its path in the application's entry, for example `deployments[Model].num_replicas`."""
+    before_json: builtins.str
+    """Its value before as JSON; empty when it was not written."""
+    after_json: builtins.str
+    """Its value from now on as JSON; empty when it is not written."""
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        before_json: builtins.str = ...,
+        after_json: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["after_json", b"after_json", "before_json", b"before_json", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,7 +94,8 @@ class ControllerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ApplyConfig(self, request, context):
-        """Sets the configuration file's applications; those of an earlier file that are missing from this one are deleted.
+        """Sets the configuration file's applications; those of an earlier file that are missing from this one are deleted,
+        those that were set by Apply stay. The same file twice changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +123,7 @@ class ControllerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetConfig(self, request, context):
-        """The configuration file last applied.
+        """The configuration file last applied, without the applications that were deleted since.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

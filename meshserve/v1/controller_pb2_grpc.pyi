@@ -3,9 +3,17 @@
 isort:skip_file
 The mesh's control API: state what should run, read what does.
 
-Contract: Apply and Delete record desired state and answer at once with the generation; the mesh then
-converges, and Status tells how far it is. Both are idempotent. Every method needs the mesh token in the metadata
+Contract: Apply, ApplyConfig and Delete record desired state and answer at once with the generation; the mesh then
+converges, and Status tells how far it is. All are idempotent. Every method needs the mesh token in the metadata
 `meshserve-token`. Errors carry google.rpc.Status details.
+
+From other languages: ApplyConfig takes the configuration file of the command line as JSON. A program reads the file
+(YAML or JSON) and sends it, with dry_run to learn what it would change; what is not valid is INVALID_ARGUMENT, and
+its details name the field. The answer lists what changes. Applications are then built from their import paths in a
+process of their own, in their runtime environment; until that is done their status is DEPLOYING, and when it cannot
+be done DEPLOY_FAILED with the traceback, while what ran before goes on. WatchStatus streams the status from now on:
+all is well when every application has the status RUNNING and a generation that is not below the one answered.
+GetConfig gives back the file as it is in force.
 """
 
 from collections import abc as _abc
@@ -41,7 +49,9 @@ class ControllerServiceStub:
     Apply: _grpc.UnaryUnaryMultiCallable[_controller_pb2.ApplyRequest, _controller_pb2.ApplyResponse]
     """Sets applications; others are left as they are."""
     ApplyConfig: _grpc.UnaryUnaryMultiCallable[_controller_pb2.ApplyConfigRequest, _controller_pb2.ApplyConfigResponse]
-    """Sets the configuration file's applications; those of an earlier file that are missing from this one are deleted."""
+    """Sets the configuration file's applications; those of an earlier file that are missing from this one are deleted,
+    those that were set by Apply stay. The same file twice changes nothing.
+    """
     Delete: _grpc.UnaryUnaryMultiCallable[_controller_pb2.DeleteRequest, _controller_pb2.DeleteResponse]
     """Deletes applications. Unknown names are ignored."""
     Status: _grpc.UnaryUnaryMultiCallable[_controller_pb2.StatusRequest, _controller_pb2.StatusResponse]
@@ -49,7 +59,7 @@ class ControllerServiceStub:
     WatchStatus: _grpc.UnaryStreamMultiCallable[_controller_pb2.WatchStatusRequest, _controller_pb2.WatchStatusResponse]
     """Status whenever it changes; the first message at once."""
     GetConfig: _grpc.UnaryUnaryMultiCallable[_controller_pb2.GetConfigRequest, _controller_pb2.GetConfigResponse]
-    """The configuration file last applied."""
+    """The configuration file last applied, without the applications that were deleted since."""
     Scale: _grpc.UnaryUnaryMultiCallable[_controller_pb2.ScaleRequest, _controller_pb2.ScaleResponse]
     """Sets the number of replicas of a deployment whose application allows an external scaler."""
     StartProxies: _grpc.UnaryUnaryMultiCallable[_controller_pb2.StartProxiesRequest, _controller_pb2.StartProxiesResponse]
@@ -65,7 +75,9 @@ class ControllerServiceAsyncStub(ControllerServiceStub):
     Apply: _aio.UnaryUnaryMultiCallable[_controller_pb2.ApplyRequest, _controller_pb2.ApplyResponse]  # type: ignore[assignment]
     """Sets applications; others are left as they are."""
     ApplyConfig: _aio.UnaryUnaryMultiCallable[_controller_pb2.ApplyConfigRequest, _controller_pb2.ApplyConfigResponse]  # type: ignore[assignment]
-    """Sets the configuration file's applications; those of an earlier file that are missing from this one are deleted."""
+    """Sets the configuration file's applications; those of an earlier file that are missing from this one are deleted,
+    those that were set by Apply stay. The same file twice changes nothing.
+    """
     Delete: _aio.UnaryUnaryMultiCallable[_controller_pb2.DeleteRequest, _controller_pb2.DeleteResponse]  # type: ignore[assignment]
     """Deletes applications. Unknown names are ignored."""
     Status: _aio.UnaryUnaryMultiCallable[_controller_pb2.StatusRequest, _controller_pb2.StatusResponse]  # type: ignore[assignment]
@@ -73,7 +85,7 @@ class ControllerServiceAsyncStub(ControllerServiceStub):
     WatchStatus: _aio.UnaryStreamMultiCallable[_controller_pb2.WatchStatusRequest, _controller_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Status whenever it changes; the first message at once."""
     GetConfig: _aio.UnaryUnaryMultiCallable[_controller_pb2.GetConfigRequest, _controller_pb2.GetConfigResponse]  # type: ignore[assignment]
-    """The configuration file last applied."""
+    """The configuration file last applied, without the applications that were deleted since."""
     Scale: _aio.UnaryUnaryMultiCallable[_controller_pb2.ScaleRequest, _controller_pb2.ScaleResponse]  # type: ignore[assignment]
     """Sets the number of replicas of a deployment whose application allows an external scaler."""
     StartProxies: _aio.UnaryUnaryMultiCallable[_controller_pb2.StartProxiesRequest, _controller_pb2.StartProxiesResponse]  # type: ignore[assignment]
@@ -98,7 +110,9 @@ class ControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _controller_pb2.ApplyConfigRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_controller_pb2.ApplyConfigResponse, _abc.Awaitable[_controller_pb2.ApplyConfigResponse]]:
-        """Sets the configuration file's applications; those of an earlier file that are missing from this one are deleted."""
+        """Sets the configuration file's applications; those of an earlier file that are missing from this one are deleted,
+        those that were set by Apply stay. The same file twice changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def Delete(
@@ -130,7 +144,7 @@ class ControllerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _controller_pb2.GetConfigRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_controller_pb2.GetConfigResponse, _abc.Awaitable[_controller_pb2.GetConfigResponse]]:
-        """The configuration file last applied."""
+        """The configuration file last applied, without the applications that were deleted since."""
 
     @_abc_1.abstractmethod
     def Scale(

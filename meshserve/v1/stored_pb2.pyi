@@ -35,6 +35,8 @@ class StoredApplication(message.Message):
     DEPLOYED_AT_S_FIELD_NUMBER: builtins.int
     DELETING_FIELD_NUMBER: builtins.int
     DEPLOYMENTS_FIELD_NUMBER: builtins.int
+    DECLARATION_FIELD_NUMBER: builtins.int
+    BUILD_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """The generation of the desired state that set it last."""
     deployed_at_s: builtins.float
@@ -49,6 +51,14 @@ class StoredApplication(message.Message):
     def deployments(self) -> containers.RepeatedCompositeFieldContainer[StoredDeployment]:
         """Its deployments, those of earlier specifications included."""
 
+    @builtins.property
+    def declaration(self) -> StoredDeclaration:
+        """What the configuration file says of it; absent when a program has set it."""
+
+    @builtins.property
+    def build(self) -> StoredBuild:
+        """Its newest build that has ended; absent for none."""
+
     def __init__(
         self,
         *,
@@ -57,12 +67,110 @@ class StoredApplication(message.Message):
         deployed_at_s: builtins.float = ...,
         deleting: builtins.bool = ...,
         deployments: abc.Iterable[StoredDeployment] | None = ...,
+        declaration: StoredDeclaration | None = ...,
+        build: StoredBuild | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["build", b"build", "declaration", b"declaration", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["deleting", b"deleting", "deployed_at_s", b"deployed_at_s", "deployments", b"deployments", "generation", b"generation", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["build", b"build", "declaration", b"declaration", "deleting", b"deleting", "deployed_at_s", b"deployed_at_s", "deployments", b"deployments", "generation", b"generation", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StoredDeclaration(message.Message):
+    """What a configuration file says of an application."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONFIG_JSON_FIELD_NUMBER: builtins.int
+    IMPORT_PATHS_FIELD_NUMBER: builtins.int
+    CODE_KEY_FIELD_NUMBER: builtins.int
+    ROUTE_PREFIX_FIELD_NUMBER: builtins.int
+    config_json: builtins.str
+    """Its entry of the file as JSON."""
+    code_key: builtins.str
+    """Names what it is built from."""
+    route_prefix: builtins.str
+    """Its route prefix; absent when it is not reachable by HTTP."""
+    @builtins.property
+    def import_paths(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Folders to import from, where they exist."""
+
+    def __init__(
+        self,
+        *,
+        config_json: builtins.str = ...,
+        import_paths: abc.Iterable[builtins.str] | None = ...,
+        code_key: builtins.str = ...,
+        route_prefix: builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_route_prefix", b"_route_prefix", "route_prefix", b"route_prefix"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_route_prefix", b"_route_prefix", "code_key", b"code_key", "config_json", b"config_json", "import_paths", b"import_paths", "route_prefix", b"route_prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__route_prefix: _TypeAlias = typing.Literal["route_prefix"]  # noqa: Y015
+    _WhichOneofArgType__route_prefix: _TypeAlias = typing.Literal["_route_prefix", b"_route_prefix"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__route_prefix) -> _WhichOneofReturnType__route_prefix | None: ...
+
+@typing.final
+class StoredBuild(message.Message):
+    """What came of building an application."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CODE_KEY_FIELD_NUMBER: builtins.int
+    BASE_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    code_key: builtins.str
+    """Names what it was built from."""
+    failure: builtins.str
+    """Why it could not be built; empty when it was."""
+    @builtins.property
+    def base(self) -> controller_pb2.ApplicationSpec:
+        """The application as its code describes it, without code; absent when it could not be built."""
+
+    def __init__(
+        self,
+        *,
+        code_key: builtins.str = ...,
+        base: controller_pb2.ApplicationSpec | None = ...,
+        failure: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["base", b"base"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["base", b"base", "code_key", b"code_key", "failure", b"failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StoredConfig(message.Message):
+    """The configuration file last applied."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONFIG_JSON_FIELD_NUMBER: builtins.int
+    TARGET_CAPACITY_FIELD_NUMBER: builtins.int
+    CAPACITY_DIRECTION_FIELD_NUMBER: builtins.int
+    config_json: builtins.str
+    """The file as JSON."""
+    target_capacity: builtins.float
+    """Target capacity in percent; absent for full size."""
+    capacity_direction: builtins.int
+    """Where target capacity is heading: -1, 0 or 1."""
+    def __init__(
+        self,
+        *,
+        config_json: builtins.str = ...,
+        target_capacity: builtins.float | None = ...,
+        capacity_direction: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_target_capacity", b"_target_capacity", "target_capacity", b"target_capacity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_target_capacity", b"_target_capacity", "capacity_direction", b"capacity_direction", "config_json", b"config_json", "target_capacity", b"target_capacity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__target_capacity: _TypeAlias = typing.Literal["target_capacity"]  # noqa: Y015
+    _WhichOneofArgType__target_capacity: _TypeAlias = typing.Literal["_target_capacity", b"_target_capacity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_capacity) -> _WhichOneofReturnType__target_capacity | None: ...
 
 @typing.final
 class StoredDeployment(message.Message):

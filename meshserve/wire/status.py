@@ -50,6 +50,7 @@ def status_to_proto(
             epoch=identity.epoch,
             log_path=identity.log_path,
         ),
+        target_capacity=plan.desired.capacity.target,
         generation=plan.desired.generation,
     )
 

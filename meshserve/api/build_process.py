@@ -1,0 +1,39 @@
+"""The process that builds a declared application: started in the application's environment, builds once, ends."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import replace
+
+from meshserve.api.builder import application_of
+from meshserve.api.graph import Run, build
+from meshserve.api.router_config import RequestRouterConfig
+from meshserve.api.schema_application import ServeApplicationSchema
+from meshserve.model.control import ApplicationSpec
+from meshserve.rpc.import_path import import_from, import_object
+from meshserve.v1 import build_pb2
+from meshserve.wire.application import application_to_proto
+
+
+def build_application(request: bytes) -> bytes:
+    """Imports and builds; from a BuildRequest to a BuildResponse (build.proto)."""
+    asked = build_pb2.BuildRequest.FromString(request)
+    schema = ServeApplicationSchema.model_validate_json(asked.config_json)
+    import_from(asked.import_paths)
+    try:
+        spec = _build(schema, asked.code_version)
+    except Exception:  # noqa: BLE001 - modules of users may raise anything, and it is for them to see
+        failure = f"Application {schema.name!r} could not be built from {schema.import_path}:\n{traceback.format_exc()}"
+        return build_pb2.BuildResponse(failure=failure).SerializeToString()
+    spec = replace(spec, import_paths=tuple(asked.import_paths))
+    return build_pb2.BuildResponse(spec=application_to_proto(spec)).SerializeToString()
+
+
+def _build(schema: ServeApplicationSchema, code_version: str) -> ApplicationSpec:
+    application = application_of(import_object(schema.import_path), schema.args)
+    for deployment in schema.deployments:
+        # Whether a router that the file names can be imported is found out here, where the user's modules are.
+        written = deployment.overrides().get("request_router_config")
+        if isinstance(written, dict):
+            RequestRouterConfig(**written)
+    return build(application, Run(schema.name, code_version=code_version))

@@ -1,0 +1,105 @@
+"""An application of code and a configuration file: the file goes before the code, the code before the defaults."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from meshserve.api.autoscaling_config import AutoscalingConfig
+from meshserve.api.checks import config
+from meshserve.api.logging_config import LoggingConfig
+from meshserve.api.options import AUTO, read_options
+from meshserve.api.router_config import RequestRouterConfig
+from meshserve.api.schema_application import ServeApplicationSchema
+from meshserve.model.control import ApplicationSpec, DeploymentSpec, Source
+from meshserve.model.options import DeploymentOptions, RouterOptions
+
+
+def merged(base: ApplicationSpec, schema: ServeApplicationSchema, import_paths: tuple[str, ...]) -> ApplicationSpec:
+    """The application to run.
+
+    Args:
+        base: as its code describes it.
+        schema: what the file says of it.
+
+    Raises:
+        ValueError: the file names a deployment that the code does not have, or options do not go together.
+    """
+    overrides = {one.name: one.overrides() for one in schema.deployments}
+    _check_names(base, overrides)
+    spec = replace(
+        base,
+        deployments=tuple(_deployment(one, overrides.get(one.id.name, {}), schema) for one in base.deployments),
+        route_prefix=schema.route_prefix if "route_prefix" in schema.model_fields_set else base.route_prefix,
+        external_scaler_enabled=schema.external_scaler_enabled,
+        import_paths=import_paths,
+        source=Source.DECLARATIVE,
+        logging_config_json=_logging(schema),
+        autoscaling_policy_json="" if schema.autoscaling_policy is None else json.dumps(schema.autoscaling_policy),
+    )
+    scaled = [one.id.name for one in spec.deployments if one.options.autoscaling_config is not None]
+    if spec.external_scaler_enabled and scaled:
+        raise ValueError(
+            f"external_scaler_enabled leaves the numbers of replicas to somebody else, but the code of {scaled[0]!r} "
+            "has an autoscaling_config: set its num_replicas here, or leave external_scaler_enabled out."
+        )
+    return spec
+
+
+def _check_names(base: ApplicationSpec, overrides: Mapping[str, Any]) -> None:
+    known = [one.id.name for one in base.deployments]
+    for name in overrides:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"Deployment '{name}' does not exist in application {base.name!r}. Available: {known}.{hint}"
+            )
+
+
+def _deployment(spec: DeploymentSpec, overrides: dict[str, Any], schema: ServeApplicationSchema) -> DeploymentSpec:
+    try:
+        options = _options(spec.options, overrides)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Deployment {spec.id.name!r}: {error}") from error
+    actor = dict(options.ray_actor_options)
+    if environment := merged_environment(schema.runtime_env, actor.get("runtime_env") or {}):
+        actor["runtime_env"] = environment
+    logging_config = options.logging_config
+    if logging_config is None and schema.logging_config is not None:
+        logging_config = json.loads(_logging(schema))
+    return replace(spec, options=replace(options, ray_actor_options=actor, logging_config=logging_config))
+
+
+def _options(base: DeploymentOptions, overrides: dict[str, Any]) -> DeploymentOptions:
+    changes = dict(overrides)
+    router = changes.pop("request_router_config", None)
+    if changes.get("num_replicas") == AUTO and base.autoscaling_config is not None:
+        changes.setdefault("autoscaling_config", AutoscalingConfig.of_options(base.autoscaling_config))
+    options = read_options(base, frozenset(changes), changes)
+    return options if router is None else replace(options, request_router_config=_router(router))
+
+
+def _router(written: RequestRouterConfig | Mapping[str, Any]) -> RouterOptions:
+    """The router's options. A class is named, not imported: it need not be importable here."""
+    if isinstance(written, RequestRouterConfig):
+        return written.to_options()
+    others = {name: value for name, value in written.items() if name != "request_router_class"}
+    options = config("request_router_config", others, RequestRouterConfig).to_options()
+    return replace(options, request_router_class=str(written.get("request_router_class", "")))
+
+
+def _logging(schema: ServeApplicationSchema) -> str:
+    if schema.logging_config is None:
+        return ""
+    return config("logging_config", schema.logging_config, LoggingConfig).to_text()
+
+
+def merged_environment(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
+    """Two runtime environments as one: the inner one's fields go before, `env_vars` are put together."""
+    environment = {**outer, **inner}
+    variables = {**(outer.get("env_vars") or {}), **(inner.get("env_vars") or {})}
+    return {**environment, "env_vars": variables} if variables else environment

@@ -1,0 +1,267 @@
+"""The declarative API: configuration files, applied to a real controller."""
+
+import json
+
+import grpc
+import pytest
+from conditions import until
+from controller_mesh import LocalMesh, application, local_mesh
+
+from meshserve.model.declared import ChangeKind
+from meshserve.v1 import controller_pb2
+from meshserve.wire.options import options_from_json
+
+
+def entry(name="app", import_path="declared_applications:app", **fields):
+    return {"name": name, "route_prefix": f"/{name}", "import_path": import_path, **fields}
+
+
+async def apply(mesh: LocalMesh, *applications, dry_run=False, **fields):
+    text = json.dumps({"applications": list(applications), **fields})
+    return await mesh.call("ApplyConfig", controller_pb2.ApplyConfigRequest(config_json=text, dry_run=dry_run))
+
+
+async def running(mesh: LocalMesh, *applications, **fields):
+    """Applies a file and waits until all of it runs in the generation of the answer."""
+    answer = await apply(mesh, *applications, **fields)
+    names = {one["name"] for one in applications}
+    await mesh.wait(lambda status: {one.name for one in status.applications if one.status == "RUNNING"} >= names)
+    return answer
+
+
+async def options(mesh: LocalMesh, deployment: str, app: str = "app"):
+    status = next(one for one in (await mesh.status()).applications if one.name == app)
+    found = next(one for one in status.deployments if one.name == deployment)
+    return options_from_json(found.options_json), found.target_num_replicas
+
+
+def kinds(answer):
+    return {one.app: ChangeKind(one.kind).name for one in answer.changes}
+
+
+async def test_a_file_is_built_and_runs_and_a_program_can_read_it_back():
+    async with local_mesh() as mesh:
+        file = {"applications": [entry()], "http_options": {"port": 8123}, "target_capacity": 100.0}
+        answer = await mesh.call("ApplyConfig", controller_pb2.ApplyConfigRequest(config_json=json.dumps(file)))
+        assert kinds(answer) == {"app": "ADD"}
+        status = await mesh.until_state("RUNNING")
+        assert {one.name for one in status.deployments} == {"Front", "Model"}
+        assert status.ingress_deployment == "Front"
+        assert status.source == controller_pb2.APPLICATION_SOURCE_DECLARATIVE
+        assert status.route_prefix == "/app"
+        assert status.generation >= answer.generation
+        config = await mesh.call("GetConfig", controller_pb2.GetConfigRequest())
+        assert json.loads(config.config_json) == file
+
+
+async def test_an_option_that_leaves_the_file_is_the_codes_again_and_nothing_is_built_twice():
+    async with local_mesh() as mesh:
+        await running(mesh, entry(deployments=[{"name": "Model", "num_replicas": 3, "user_config": {"a": 1}}]))
+        first, count = await options(mesh, "Model")
+        assert (count, first.user_config, first.max_ongoing_requests) == (3, {"a": 1}, 11)
+
+        answer = await running(mesh, entry(deployments=[{"name": "Model", "max_ongoing_requests": 20}]))
+        assert kinds(answer) == {"app": "UPDATE"}
+        second, count = await options(mesh, "Model")
+        assert (count, second.user_config, second.max_ongoing_requests) == (2, None, 20)
+        assert len(mesh.launcher.work) == 1
+
+
+async def test_the_same_file_twice_changes_nothing_and_a_change_touches_what_it_names():
+    async with local_mesh() as mesh:
+        first = await running(mesh, entry(), entry("other", "declared_applications:model"))
+        started = len(mesh.launcher.replicas)
+        again = await apply(mesh, entry(), entry("other", "declared_applications:model"))
+        assert again.generation > first.generation  # the builds were done in between
+        assert set(kinds(again).values()) == {"UNCHANGED"}
+        assert (
+            await apply(mesh, entry(), entry("other", "declared_applications:model"))
+        ).generation == again.generation
+
+        answer = await running(
+            mesh,
+            entry(),
+            entry("other", "declared_applications:model", deployments=[{"name": "Model", "num_replicas": 3}]),
+        )
+        assert kinds(answer) == {"app": "UNCHANGED", "other": "UPDATE"}
+        [change] = answer.changes[1].fields
+        assert (change.path, change.before_json, change.after_json) == ("deployments[Model].num_replicas", "", "3")
+        await until(lambda: len(mesh.launcher.replicas) == started + 1)
+        assert len(mesh.launcher.work) == 2
+
+
+async def test_what_is_missing_from_the_file_is_deleted_and_what_programs_have_set_stays():
+    async with local_mesh() as mesh:
+        await mesh.apply(application("by-hand"))
+        await running(mesh, entry(), entry("other", "declared_applications:model"))
+        answer = await running(mesh, entry())
+        assert kinds(answer) == {"app": "UNCHANGED", "other": "DELETE"}
+        status = await mesh.wait(lambda status: "other" not in {one.name for one in status.applications})
+        assert {one.name for one in status.applications} == {"app", "by-hand"}
+        config = await mesh.call("GetConfig", controller_pb2.GetConfigRequest())
+        assert [one["name"] for one in json.loads(config.config_json)["applications"]] == ["app"]
+
+
+async def test_a_dry_run_tells_and_does_nothing():
+    async with local_mesh() as mesh:
+        answer = await apply(mesh, entry(), dry_run=True)
+        assert kinds(answer) == {"app": "ADD"}
+        assert not (await mesh.status()).applications
+        assert not mesh.launcher.work
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"import_path": "declared_applications:failing"}, 'raise RuntimeError("cannot build")'),
+        ({"import_path": "declared_applications:nothing"}, "no attribute 'nothing'"),
+        ({"import_path": "no_such_module:app"}, "no module named 'no_such_module'"),
+        ({"import_path": "declared_applications:build", "args": {"replicas": "many"}}, "replicas"),
+        ({"args": {"replicas": 1}}, "the application is built already"),
+        ({"deployments": [{"name": "Modell"}]}, "Did you mean 'Model'?"),
+        ({"deployments": [{"name": "Front", "max_surge_percent": 1, "placement_group_strategy": "PACK"}]}, "bundles"),
+        ({"import_path": "declared_applications:scaled", "external_scaler_enabled": True}, "Scaled"),
+        (
+            {"deployments": [{"name": "Model", "request_router_config": {"request_router_class": "nowhere.Router"}}]},
+            "nowhere",
+        ),
+    ],
+)
+async def test_what_cannot_be_built_says_why_and_what_ran_goes_on(fields, said):
+    async with local_mesh() as mesh:
+        await running(mesh, entry())
+        await apply(mesh, entry(**fields))
+        status = await mesh.until_state("DEPLOY_FAILED")
+        assert said in status.message
+        assert {one.name: one.status for one in status.deployments} == {"Front": "HEALTHY", "Model": "HEALTHY"}
+
+        await running(mesh, entry())
+        assert (await options(mesh, "Model"))[1] == 2
+
+
+async def test_a_failed_build_is_tried_again_with_the_same_file():
+    async with local_mesh() as mesh:
+        await apply(mesh, entry(import_path="declared_applications:failing"))
+        await mesh.until_state("DEPLOY_FAILED")
+        answer = await apply(mesh, entry(import_path="declared_applications:failing"))
+        assert kinds(answer) == {"app": "REBUILD"}
+        await until(lambda: len(mesh.launcher.work) == 2)
+
+
+async def test_arguments_are_read_as_the_builder_wants_them():
+    async with local_mesh() as mesh:
+        await running(mesh, entry(import_path="declared_applications:build", args={"replicas": "5"}))
+        assert (await options(mesh, "Model"))[1] == 5
+
+
+async def test_environments_of_file_and_code_are_put_together():
+    async with local_mesh() as mesh:
+        await running(mesh, entry(runtime_env={"env_vars": {"A": "file", "C": "file"}}))
+        front, _ = await options(mesh, "Front")
+        assert front.ray_actor_options == {
+            "num_cpus": 2,
+            "runtime_env": {"env_vars": {"A": "code", "B": "code", "C": "file"}},
+        }
+        assert mesh.launcher.work[0].runtime_env == {"env_vars": {"A": "file", "C": "file"}}
+        await running(mesh, entry(deployments=[{"name": "Front", "ray_actor_options": {"num_gpus": 1}}]))
+        front, _ = await options(mesh, "Front")
+        assert front.ray_actor_options == {"num_cpus": 1, "num_gpus": 1}
+
+
+async def test_num_replicas_auto_goes_from_the_code_s_bounds():
+    async with local_mesh() as mesh:
+        fields = {"name": "Scaled", "num_replicas": "auto"}
+        await running(mesh, entry(import_path="declared_applications:scaled", deployments=[fields]))
+        scaled, _ = await options(mesh, "Scaled")
+        assert scaled.autoscaling_config is not None
+        assert (scaled.autoscaling_config.min_replicas, scaled.autoscaling_config.max_replicas) == (2, 8)
+        fields = {"name": "Scaled", "num_replicas": 3}
+        await running(mesh, entry(import_path="declared_applications:scaled", deployments=[fields]))
+        assert (await options(mesh, "Scaled"))[0].autoscaling_config is None
+
+
+async def test_target_capacity_scales_what_the_file_declares_and_nothing_else():
+    async with local_mesh() as mesh:
+        await mesh.apply(application("by-hand", num_replicas=4))
+        apps = [entry(), entry("scaled", "declared_applications:scaled")]
+
+        async def counts():
+            return [
+                (await options(mesh, name, app))[1]
+                for app, name in (("app", "Model"), ("scaled", "Scaled"), ("by-hand", "Model"))
+            ]
+
+        await running(mesh, *apps, target_capacity=50)
+        assert await counts() == [1, 2, 4]
+        assert (await mesh.status()).target_capacity == 50
+        await running(mesh, *apps, target_capacity=100)
+        assert await counts() == [2, 4, 4]  # while capacity goes up initial_replicas are the least
+        await running(mesh, *apps, target_capacity=0)
+        assert await counts() == [0, 0, 4]
+        await running(mesh, *apps)
+        assert (await counts())[0] == 2
+        assert not (await mesh.status()).HasField("target_capacity")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"applications": [{"import_path": "a:b", "deployments": [{"name": "A", "num_replicas": "x"}]}]}', "auto"),
+        (
+            '{"applications": [{"import_path": "a:b", "deployments": [{"name": "A", "max_ongoing_requests": "x"}]}]}',
+            "applications[0].deployments[0].max_ongoing_requests: ",
+        ),
+        ('{"applications": [{}]}', "applications[0].import_path: it is missing"),
+        ("{", "JSON"),
+    ],
+)
+async def test_a_file_that_is_not_valid_is_refused_with_the_path_of_its_mistake(text, said):
+    async with local_mesh() as mesh:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await mesh.call("ApplyConfig", controller_pb2.ApplyConfigRequest(config_json=text))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert said in str(caught.value.details())
+
+
+async def test_a_prefix_of_a_program_s_application_is_taken():
+    async with local_mesh() as mesh:
+        await mesh.apply(application("by-hand", prefix="/app"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await apply(mesh, entry())
+        assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_a_controller_that_comes_back_goes_on_building_and_remembers_the_code_s_options():
+    async with local_mesh() as mesh:
+        mesh.launcher.room.clear()
+        await apply(mesh, entry(deployments=[{"name": "Model", "num_replicas": 1}]), target_capacity=100)
+        await until(lambda: len(mesh.launcher.work) == 1)
+        await mesh.restart_controller()
+        await until(lambda: len(mesh.launcher.work) == 2)
+        assert (await mesh.until_state("DEPLOYING")).message == "It is being built."
+        mesh.launcher.room.set()
+        await mesh.until_state("RUNNING")
+        await mesh.restart_controller()
+        await running(mesh, entry(), target_capacity=100)
+        assert (await options(mesh, "Model"))[1] == 2
+        assert len(mesh.launcher.work) == 2
+
+
+async def test_a_newer_file_ends_the_build_of_an_older_one():
+    async with local_mesh() as mesh:
+        mesh.launcher.room.clear()
+        await apply(mesh, entry(import_path="declared_applications:failing"))
+        await until(lambda: len(mesh.launcher.work) == 1)
+        await apply(mesh, entry())
+        await until(lambda: len(mesh.launcher.work) == 2)
+        mesh.launcher.room.set()
+        await mesh.until_state("RUNNING")
+
+
+async def test_options_of_proxies_count_once_and_the_file_says_so():
+    async with local_mesh() as mesh:
+        first = await apply(mesh, proxy_location="HeadOnly", http_options={"port": 8123})
+        assert not first.ignored
+        await mesh.wait(lambda status: [proxy.status for proxy in status.proxies] == ["HEALTHY"])
+        second = await apply(mesh, proxy_location="HeadOnly", http_options={"port": 8124})
+        assert list(second.ignored) == ["http_options.port"]
