@@ -70,7 +70,7 @@ class Steering:
             return ev.ReplicaFailed(action.replica, _reason(error))
         if answer.failure:
             return ev.ReplicaFailed(action.replica, answer.failure)
-        return ev.ReplicaReady(action.replica, introduction_from_proto(answer))
+        return ev.ReplicaReady(action.replica, introduction_from_proto(answer), answer.log_path)
 
     async def reconfigure(self, action: ac.ReconfigureReplica) -> ev.Event:
         """Sends options and rank."""
@@ -81,7 +81,7 @@ class Steering:
             return ev.ReplicaReconfigureFailed(action.replica, _reason(error))
         if answer.failure:
             return ev.ReplicaReconfigureFailed(action.replica, answer.failure)
-        return ev.ReplicaReconfigured(action.replica)
+        return ev.ReplicaReconfigured(action.replica, answer.log_path)
 
     async def check(self, action: ac.CheckReplica) -> ev.Event:
         """Checks health, within the timeout."""

@@ -40,10 +40,15 @@ class ReplicaLaunched:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReady:
-    """Its user code is constructed and well."""
+    """Its user code is constructed and well.
+
+    Attributes:
+        log_path: the file of its log; empty for none.
+    """
 
     replica: ReplicaId
     introduction: Introduction
+    log_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,14 @@ class ReplicaFailed:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaReconfigured:
-    """It has taken what it was last sent."""
+    """It has taken what it was last sent.
+
+    Attributes:
+        log_path: the file of its log, which that may have changed; empty for none.
+    """
 
     replica: ReplicaId
+    log_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

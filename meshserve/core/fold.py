@@ -114,9 +114,17 @@ def _launched(
     return _enter(deployment, replica, Phase.LAUNCHED, now, process=event.process)
 
 
+def _logging_to(replica: SeenReplica, log_path: str) -> SeenReplica:
+    """The replica with the file of its log, which it tells once it has its options."""
+    if replica.process is None or not log_path:
+        return replica
+    return replace(replica, process=replace(replica.process, log_path=log_path))
+
+
 def _ready(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaReady, now: float) -> SeenDeployment:
     if replica.phase is not Phase.INITIALIZING:
         return deployment
+    replica = _logging_to(replica, event.log_path)
     health = passed(replica.health, _check_at(deployment, replica, replica.health, now))
     after = _enter(deployment, replica, Phase.READY, now, introduction=event.introduction, health=health)
     if not _is_wanted(deployment, replica):
@@ -146,9 +154,10 @@ def _count_failure(deployment: SeenDeployment, replica: SeenReplica, message: st
 def _reconfigured(
     deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaReconfigured, now: float
 ) -> SeenDeployment:
+    replica = _logging_to(replica, event.log_path)
     if replica.phase is Phase.RECONFIGURING:
         return _enter(deployment, replica, Phase.READY, now)
-    return _put(deployment, replace(replica, ranking=False)) if replica.ranking else deployment
+    return _put(deployment, replace(replica, ranking=False)) if replica.ranking or event.log_path else deployment
 
 
 def _reconfigure_failed(

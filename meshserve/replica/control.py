@@ -18,7 +18,6 @@ from meshserve.replica.door import Door
 from meshserve.replica.health import LoopWatch
 from meshserve.replica.stats import AUTOSCALING, ROUTING, hook, record
 from meshserve.replica.user_code import UserCode
-from meshserve.routing.directory import process_directory
 from meshserve.rpc.import_path import import_from
 from meshserve.telemetry.exposition import process_text
 from meshserve.telemetry.logs import configure_log, log_path
@@ -32,9 +31,6 @@ from meshserve.wire.options import options_from_json
 
 FAREWELL_S = 5.0
 """What callers get to close their sessions; one that is stuck must not keep a replica from ending."""
-
-LAST_CALLS_S = 0.5
-"""For the calls of destructors; within what the controller allows a destruction (`core.stopping`)."""
 
 
 class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
@@ -90,6 +86,7 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
                 metadata_json=await self._metadata(),
                 docs_path=getattr(user.callable, "__meshserve_docs_path__", None) or "",
                 route_patterns=getattr(user.callable, "__meshserve_route_patterns__", ()),
+                log_path=log_path(),
                 records_routing_stats=hook(user, ROUTING) is not None,
                 records_autoscaling_stats=hook(user, AUTOSCALING) is not None,
             )
@@ -122,7 +119,7 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             if not self._ready or self._user is None:
                 return pb.ReconfigureResponse(failure="the replica is not initialized")
             if request.generation < self._request.generation:
-                return pb.ReconfigureResponse()
+                return pb.ReconfigureResponse(log_path=log_path())
             options: DeploymentOptions = options_from_json(request.options_json)
             try:
                 configure_log(options.logging_config)
@@ -135,7 +132,7 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             self._request.rank.CopyFrom(request.rank)
             self._admission.limit = options.max_ongoing_requests
             self._door.announce()
-            return pb.ReconfigureResponse()
+            return pb.ReconfigureResponse(log_path=log_path())
 
     # -- being -----------------------------------------------------------------------------------------------------
 
@@ -220,8 +217,6 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         await _at_most(1.0, self._door.close_sessions())
         if self._user is not None:
             await _at_most(max(deadline - time.monotonic(), 1.0), self._destroy(self._user))
-            # Calls that destructors have begun, to free what is held elsewhere, would die with this process.
-            await _at_most(LAST_CALLS_S, process_directory().quiet())
         return pb.DrainResponse(abandoned=abandoned)
 
     async def _destroy(self, user: UserCode) -> None:

@@ -128,6 +128,7 @@ class InitializeResponse(message.Message):
     ROUTE_PATTERNS_FIELD_NUMBER: builtins.int
     RECORDS_ROUTING_STATS_FIELD_NUMBER: builtins.int
     RECORDS_AUTOSCALING_STATS_FIELD_NUMBER: builtins.int
+    LOG_PATH_FIELD_NUMBER: builtins.int
     failure: builtins.str
     """Empty on success; else what user code raised, with its traceback."""
     metadata_json: builtins.str
@@ -138,6 +139,8 @@ class InitializeResponse(message.Message):
     """Whether user code has a record_routing_stats."""
     records_autoscaling_stats: builtins.bool
     """Whether user code has a record_autoscaling_stats."""
+    log_path: builtins.str
+    """The path of the log file; empty for none."""
     @builtins.property
     def route_patterns(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The route patterns of an ASGI application, for labels."""
@@ -151,10 +154,11 @@ class InitializeResponse(message.Message):
         route_patterns: abc.Iterable[builtins.str] | None = ...,
         records_routing_stats: builtins.bool = ...,
         records_autoscaling_stats: builtins.bool = ...,
+        log_path: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["docs_path", b"docs_path", "failure", b"failure", "metadata_json", b"metadata_json", "records_autoscaling_stats", b"records_autoscaling_stats", "records_routing_stats", b"records_routing_stats", "route_patterns", b"route_patterns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["docs_path", b"docs_path", "failure", b"failure", "log_path", b"log_path", "metadata_json", b"metadata_json", "records_autoscaling_stats", b"records_autoscaling_stats", "records_routing_stats", b"records_routing_stats", "route_patterns", b"route_patterns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,16 +203,20 @@ class ReconfigureResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     FAILURE_FIELD_NUMBER: builtins.int
+    LOG_PATH_FIELD_NUMBER: builtins.int
     failure: builtins.str
     """Empty on success; else what user code raised, with its traceback."""
+    log_path: builtins.str
+    """The path of the log file, which the options may have changed; empty for none."""
     def __init__(
         self,
         *,
         failure: builtins.str = ...,
+        log_path: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "log_path", b"log_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,6 +33,13 @@ def test_a_replica_comes_up_step_by_step():
     assert ready.attempts.succeeded
 
 
+def test_a_replica_tells_where_it_logs_once_it_has_its_options():
+    seen = fold(seen_with(Phase.INITIALIZING), ev.ReplicaReady(R1, Introduction(), "/logs/one"), 50.0)
+    assert seen.deployments[MODEL].replicas["r1"].process.log_path == "/logs/one"
+    moved = after(seen, ev.ReplicaReconfigured(R1, "/logs/two"))
+    assert moved.replicas["r1"].process.log_path == "/logs/two"
+
+
 @pytest.mark.parametrize("phase", [Phase.LAUNCHING, Phase.LAUNCHED, Phase.INITIALIZING])
 def test_a_failed_start_is_counted_and_the_process_is_to_be_killed(phase):
     found = after(seen_with(phase), ev.ReplicaFailed(R1, "ValueError"))
