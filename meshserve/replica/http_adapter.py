@@ -6,16 +6,13 @@ nothing of it told, 503 or 429 for a child call that found no room. The tracebac
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from meshserve.errors import BackPressureError, DeploymentUnavailableError
 from meshserve.model.call import Payload
 from meshserve.replica.adapter import Invocation
 from meshserve.replica.http_exchange import HttpExchange
@@ -24,8 +21,6 @@ from meshserve.replica.http_websocket import WebSocketExchange
 from meshserve.replica.user_code import UserCode
 from meshserve.user.ingress import AsgiIngress
 from meshserve.wire.http import Scope, scope_of
-
-log = logging.getLogger(__name__)
 
 
 class HttpAdapter:
@@ -46,17 +41,10 @@ class HttpAdapter:
         """See `replica.adapter.Adapter`."""
         arguments = invocation.call.payload
         scope = scope_of(arguments)
-        try:
-            if scope["type"] == "websocket":
-                await self._serve_websocket(invocation, scope)
-            else:
-                await self._serve_http(invocation, scope, bytes(arguments.buffers[0]) if arguments.buffers else b"")
-        except (asyncio.CancelledError, BackPressureError, DeploymentUnavailableError):
-            raise
-        except Exception:
-            context = invocation.call.context
-            log.exception("Request %s to %s failed.", context.request_id, invocation.call.deployment)
-            raise
+        if scope["type"] == "websocket":
+            await self._serve_websocket(invocation, scope)
+        else:
+            await self._serve_http(invocation, scope, bytes(arguments.buffers[0]) if arguments.buffers else b"")
         return None
 
     async def _serve_http(self, invocation: Invocation, scope: Scope, body: bytes) -> None:
