@@ -5,7 +5,6 @@ from __future__ import annotations
 from meshserve.model.control import ReplicaRank
 from meshserve.user.context import (
     ReplicaContext,
-    _get_serve_request_context,
     get_multiplexed_model_id,
     get_replica_context,
     get_request_context,
@@ -15,7 +14,6 @@ from meshserve.user.context import (
 __all__ = [
     "ReplicaContext",
     "ReplicaRank",
-    "_get_serve_request_context",
     "get_multiplexed_model_id",
     "get_replica_context",
     "get_request_context",

@@ -46,6 +46,9 @@ class HTTPOptions:
         max_header_bytes: the longest head of a request.
         max_body_bytes: the largest body of a request; None for no limit.
         max_websocket_message_bytes: the largest message of a WebSocket.
+        dashboard: whether there is a page about the mesh at `/-/dashboard`.
+        metrics_port: a port of its own for `/metrics`, its targets and the page; None for `port`. It is for whoever
+            operates the mesh where `port` is open to strangers, and there without HTTP, too.
         ssl_keyfile: file of the private key, for HTTPS.
         ssl_certfile: file of the certificate; goes together with `ssl_keyfile`.
         ssl_keyfile_password: of the private key.
@@ -68,6 +71,8 @@ class HTTPOptions:
     max_header_bytes: int = 64 * 1024
     max_body_bytes: int | None = None
     max_websocket_message_bytes: int = 16 * 1024 * 1024
+    dashboard: bool = True
+    metrics_port: int | None = None
     ssl_keyfile: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile_password: str | None = None
@@ -83,6 +88,10 @@ class HTTPOptions:
         integer("port", self.port, 0, _MAX_PORT)
         for name in ("keep_alive_timeout_s", "max_header_bytes", "max_websocket_message_bytes", "workers"):
             integer(name, getattr(self, name), 1)
+        if self.metrics_port is not None:
+            integer("metrics_port", self.metrics_port, 1, _MAX_PORT)
+        if not isinstance(self.dashboard, bool):
+            raise TypeError(f"dashboard must be True or False, not {self.dashboard!r}.")
         if self.max_body_bytes is not None:
             integer("max_body_bytes", self.max_body_bytes, 0)
         number("receive_timeout_s", self.receive_timeout_s, above=0)

@@ -7,6 +7,7 @@ answer, what it said last stays in force.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ KEPT_S = 5.0
 
 TIMEOUT_S = 2.0
 
+_LOOPBACK = "127.0.0.1"
 _EVERY_ADDRESS = ("0.0.0.0", "[::]", "::", "")
 
 
@@ -55,12 +57,12 @@ class Discovery:
         self._locate = locate
         self._node_id = node_id
         self._status = controller_pb2.StatusResponse()
-        self._good_until = 0.0
+        self._asked_at = self._heard_at = -math.inf
         self._lock = asyncio.Lock()
 
     async def processes(self) -> list[Process]:
         """The other processes of this node: its replicas, also those that are ending, and the controller."""
-        status = await self._current()
+        status = await self.status()
         found = [
             Process(replica.address, application.name, deployment.name)
             for application in status.applications
@@ -73,32 +75,53 @@ class Discovery:
             found.append(Process(controller.address))
         return found
 
-    async def targets(self, scheme: str) -> list[dict[str, Any]]:
+    async def speakers(self) -> list[Process]:
+        """The processes of this node, and the controller wherever it is: it tells what happens."""
+        controller = (await self.status()).controller
+        return [*await self.processes(), *([Process(controller.address)] if controller.address else ())]
+
+    async def targets(self, scheme: str, port: int | None = None) -> list[dict[str, Any]]:
         """Every proxy's `/metrics`, as Prometheus's HTTP service discovery wants it.
 
         Args:
             scheme: "http" or "https".
+            port: of the metrics, where they have one of their own; None for that of HTTP.
         """
-        status = await self._current()
+        status = await self.status()
         return [
             {
-                "targets": [_reachable(proxy.http_address, proxy.node_ip)],
+                "targets": [_reachable(proxy.http_address, proxy.node_ip, port)],
                 "labels": {"__scheme__": scheme, "__metrics_path__": "/metrics", "node_id": proxy.node_id},
             }
             for proxy in status.proxies
-            if proxy.http_address
+            if proxy.http_address or (port is not None and proxy.node_ip)
         ]
 
-    async def _current(self) -> controller_pb2.StatusResponse:
+    async def status(self, fresh_s: float = KEPT_S) -> controller_pb2.StatusResponse:
+        """What the controller says, or has said last.
+
+        Args:
+            fresh_s: an answer of so long ago is good enough.
+        """
         async with self._lock:
-            if time.monotonic() >= self._good_until:
+            if time.monotonic() >= self._asked_at + fresh_s:
+                heard = False
                 try:
                     async with asyncio.timeout(TIMEOUT_S):
                         self._status = await self._ask()
+                    heard = True
                 except (TimeoutError, ControllerUnreachableError, grpc.aio.AioRpcError):
                     pass  # the controller is away; its last answer stays in force
-                self._good_until = time.monotonic() + KEPT_S
+                self._asked_at = time.monotonic()
+                self._heard_at = self._asked_at if heard else self._heard_at
             return self._status
+
+    @property
+    def silent_s(self) -> float | None:
+        """For how long the controller has not answered: 0 if it did when it was last asked, None if it never has."""
+        if self._heard_at == -math.inf:
+            return None
+        return 0.0 if self._heard_at >= self._asked_at else self._asked_at - self._heard_at
 
     async def _ask(self) -> controller_pb2.StatusResponse:
         mesh = await self._locate()
@@ -113,7 +136,8 @@ class Discovery:
             await channel.close()
 
 
-def _reachable(address: str, node_ip: str) -> str:
+def _reachable(address: str, node_ip: str, own_port: int | None) -> str:
     """An address that others can use: a server that listens everywhere is found at its node's address."""
     host, _, port = address.rpartition(":")
-    return f"{node_ip}:{port}" if host in _EVERY_ADDRESS and node_ip else address
+    host = node_ip if address and host in _EVERY_ADDRESS and node_ip else host or _LOOPBACK
+    return f"{host}:{port if own_port is None else own_port}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from meshserve.model.failure import Failure, FailureKind
 
@@ -16,6 +18,7 @@ class Answer:
 
     Attributes:
         closes: the connection is not to be used further.
+        own_headers: what else it says: a name, its value, the next name, ...
     """
 
     status: int
@@ -23,16 +26,20 @@ class Answer:
     content_type: bytes = TEXT
     retry_after_s: float = 0.0
     closes: bool = False
+    own_headers: tuple[bytes, ...] = ()
 
     def headers(self) -> list[bytes]:
         """Its headers: a name, its value, the next name, ..."""
-        headers = [b"content-type", self.content_type]
+        headers = [b"content-type", self.content_type, *self.own_headers]
         if self.retry_after_s > 0:
             headers += (b"retry-after", b"%d" % math.ceil(self.retry_after_s))
         if self.closes:
             headers += (b"connection", b"close")
         return headers
 
+
+Page: TypeAlias = Callable[[], Awaitable[Answer]]
+"""What the ingress answers at a path by itself."""
 
 INTERNAL_ERROR = Answer(500, b"Internal Server Error")
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from meshserve.core.routes import label_of
 from meshserve.model.call import Call, CallKind
 from meshserve.model.targets import ApplicationRoute
 from meshserve.proxy.applications import NOT_POPULATED, Applications
-from meshserve.proxy.http_answers import Answer, not_found, timed_out, too_large, unavailable
+from meshserve.proxy.http_answers import Answer, Page, not_found, timed_out, too_large, unavailable
 from meshserve.proxy.http_builtin import Builtin
 from meshserve.proxy.http_exchange import Body, ClientGone, Exchange, Receive, Refused, Send
 from meshserve.proxy.http_protocol import EXTENSION
@@ -38,7 +39,7 @@ class HttpApp:
         applications: of this proxy.
         options: of the ingress.
         in_flight: counts requests; those for the ingress itself are left out.
-        metrics: answers Prometheus.
+        pages: what is answered here besides the ingress's own paths, by path.
     """
 
     def __init__(
@@ -46,13 +47,13 @@ class HttpApp:
         applications: Applications,
         options: HttpOptions,
         in_flight: InFlight,
-        metrics: MetricsPages | None = None,
+        pages: Mapping[str, Page] | None = None,
     ) -> None:
         self._applications = applications
         self._options = options
         self._in_flight = in_flight
         self._root_path = options.root_path.rstrip("/")
-        self._builtin = Builtin(applications, metrics or MetricsPages()).pages
+        self._builtin = {**Builtin(applications).pages, **(MetricsPages().pages if pages is None else pages)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""

@@ -1,31 +1,27 @@
-"""The paths that the ingress answers itself, for load balancers, people and Prometheus."""
+"""The paths that the ingress answers itself for load balancers and clients; those for operators are in `operations`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
 from meshserve.proxy.applications import NOT_POPULATED, Applications
-from meshserve.proxy.http_answers import Answer, unavailable
-from meshserve.proxy.metrics_pages import MetricsPages
+from meshserve.proxy.http_answers import Answer, Page, unavailable
 
 
 class Builtin:
-    """Answers `/-/healthz`, `/-/routes`, `/metrics` and `/-/metrics/targets`.
+    """Answers `/-/healthz` and `/-/routes`.
 
     Args:
         applications: of this proxy.
-        metrics: answers Prometheus.
+
+    Attributes:
+        pages: by path.
     """
 
-    def __init__(self, applications: Applications, metrics: MetricsPages) -> None:
+    def __init__(self, applications: Applications) -> None:
         self._applications = applications
-        self.pages: dict[str, Callable[[], Awaitable[Answer]]] = {
-            "/-/healthz": self.healthz,
-            "/-/routes": self.routes,
-            "/metrics": metrics.metrics,
-            "/-/metrics/targets": metrics.targets,
-        }
+        self.pages: Mapping[str, Page] = {"/-/healthz": self.healthz, "/-/routes": self.routes}
 
     async def healthz(self) -> Answer:
         """Whether this proxy should get traffic."""

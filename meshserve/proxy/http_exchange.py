@@ -46,9 +46,6 @@ class ClientConnection(Protocol):
     async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> None:
         """Sends a whole response; ValueError when it cannot be sent as it is."""
 
-    async def send_pieces(self, pieces: Sequence[bytes]) -> None:
-        """Sends pieces of a body that has begun, with more to follow."""
-
     def finish_with_trailers(self, headers: Sequence[bytes]) -> None:
         """Ends a chunked response with trailers."""
 
@@ -192,7 +189,7 @@ class Exchange:
     # -- the response ----------------------------------------------------------------------------------------------
 
     async def _forward(self, items: list[Payload]) -> None:
-        """Sends items on; pieces that came together leave together, each as the chunk that the application made."""
+        """Sends items on; pieces that came together leave together."""
         pieces: list[bytes] = []
         for item in items:
             event = response_event(item)
@@ -200,11 +197,11 @@ class Exchange:
                 pieces.append(event.body)
                 continue
             if pieces:
-                await self._client.send_pieces(pieces)
+                await self._send_body(b"".join(pieces), more=True)
                 pieces.clear()
             await self._send_event(event)
         if pieces:
-            await self._client.send_pieces(pieces)
+            await self._send_body(pieces[0] if len(pieces) == 1 else b"".join(pieces), more=True)
 
     async def _send_event(self, event: ResponseEvent) -> None:
         match event:

@@ -10,15 +10,20 @@ import asyncio
 import errno
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from typing import TypeAlias
 
 import uvicorn
 from uvicorn.server import ServerState
 
-from meshserve.proxy.http_app import HttpApp
+from meshserve.proxy.http_exchange import Receive, Send
 from meshserve.proxy.http_middleware import with_middlewares
 from meshserve.proxy.http_protocol import IngressProtocol
 from meshserve.proxy.options import HttpOptions
+from meshserve.wire.http import Scope
+
+Asgi: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BACKLOG = 2048
 
@@ -37,7 +42,7 @@ class HttpServer:
         Exception: the middlewares cannot be had; see `with_middlewares`.
     """
 
-    def __init__(self, app: HttpApp, options: HttpOptions) -> None:
+    def __init__(self, app: Asgi, options: HttpOptions) -> None:
         self._options = options
         self._config = uvicorn.Config(
             with_middlewares(app, options.middlewares_from) if options.middlewares_from else app,

@@ -23,6 +23,8 @@ class HttpOptions:
         max_header_bytes: the longest head of a request; 431 above.
         max_body_bytes: the largest body of a request; 413 above. None for no limit.
         max_websocket_message_bytes: the largest message of a WebSocket; it is closed with 1009 above.
+        dashboard: whether there is a page about the mesh at `/-/dashboard`.
+        metrics_port: where `/metrics`, the targets and the page are served instead of at `port`; None for there.
         ssl_keyfile: with `ssl_certfile`: HTTPS. Paths.
         ssl_keyfile_password: of the key.
         ssl_ca_certs: whose certificates clients may show.
@@ -41,6 +43,8 @@ class HttpOptions:
     max_header_bytes: int = 64 * 1024
     max_body_bytes: int | None = None
     max_websocket_message_bytes: int = 16 * 1024 * 1024
+    dashboard: bool = True
+    metrics_port: int | None = None
     ssl_keyfile: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile_password: str | None = None

@@ -21,7 +21,8 @@ from meshserve.proxy.http_app import HttpApp
 from meshserve.proxy.http_server import HttpServer
 from meshserve.proxy.in_flight import InFlight
 from meshserve.proxy.metrics import NodeMetrics
-from meshserve.proxy.metrics_pages import MetricsPages, NodeText
+from meshserve.proxy.metrics_pages import NodeText
+from meshserve.proxy.operations import Operations
 from meshserve.proxy.options import HttpOptions
 from meshserve.proxy.worker_process import shared_grpc, worker_boot, worker_process
 from meshserve.proxy.workers import FirstProcess, NodeProcesses, Workers
@@ -83,6 +84,7 @@ async def start(boot: Mapping[str, Any], io: LoopThread, directory: Directory, l
     await process.serve_http(http)
     await process.serve_grpc(options.grpc_json, http)
     if "worker" not in boot:
+        await process.serve_operations(http)
         process.start_workers(http.workers)
     return process
 
@@ -108,13 +110,14 @@ class ProxyProcess:
         self._directory = directory
         self._in_flight = InFlight()
         has_replicas = None if boot.get("is_head", True) else lambda id_: bool(directory.router(id_).replicas)
-        self._discovery = Discovery(locate, str(boot["node_id"]))
+        discovery = Discovery(locate, str(boot["node_id"]))
         self._workers = Workers(launcher, boot["token"])
         self._metrics: NodeText = (
             FirstProcess(boot["first"], boot["token"])
             if "first" in boot
-            else NodeMetrics(NodeProcesses(self._discovery, self._workers), boot["token"])
+            else NodeMetrics(NodeProcesses(discovery, self._workers), boot["token"])
         )
+        self._operations = Operations(discovery, self._metrics, boot["token"], str(boot["node_id"]))
         self._applications = Applications(directory, str(boot["node_id"]), has_replicas)
         self.control = ProxyControl(self._applications, self._in_flight, self, self._workers, self._metrics)
         self._http: HttpServer | None = None
@@ -129,7 +132,7 @@ class ProxyProcess:
         """Starts the HTTP ingress, unless the options say that there is none."""
         if options.host is None:
             return
-        pages = MetricsPages(self._metrics, self._discovery, "https" if options.ssl_certfile else "http")
+        pages = self._operations.beside(options)
         try:
             http = HttpServer(HttpApp(self._applications, options, self._in_flight, pages), options)
             self.http_address = await http.start()
@@ -137,6 +140,13 @@ class ProxyProcess:
             self._fail(error)
         else:
             self._http = http
+
+    async def serve_operations(self, options: HttpOptions) -> None:
+        """Opens the port for whoever operates the mesh, if it has one of its own."""
+        try:
+            await self._operations.serve(options)
+        except (OSError, ValueError) as error:
+            self._fail(error)
 
     async def serve_grpc(self, grpc_json: str, http: HttpOptions) -> None:
         """Starts the gRPC ingress; how many processes share its port is said by the HTTP options."""
@@ -174,5 +184,5 @@ class ProxyProcess:
             await self._grpc.stop()
         if self.server is not None:
             await self.server.stop(0)
-        await self._metrics.close()
+        await self._operations.close()
         await self._directory.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 
+from meshserve.core.brief import one_line
 from meshserve.model.notice import Notice
 from meshserve.telemetry.current import current_request
 from meshserve.telemetry.log_options import Identity
@@ -51,12 +52,9 @@ class Notices:
 
 
 def _one_line(record: logging.LogRecord) -> str:
-    lines = [line.strip() for line in record.getMessage().splitlines() if line.strip()]
-    text = " ".join((lines[0], lines[-1])) if len(lines) > 1 else "".join(lines)
     error = record.exc_info[1] if record.exc_info else None
-    if error is not None:
-        text = f"{text} {type(error).__name__}: {error}".replace("\n", " ")
-    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
+    said = record.getMessage()
+    return one_line(said if error is None else f"{said}\n{type(error).__name__}: {error}", MAX_CHARACTERS)
 
 
 NOTICES = Notices()

@@ -79,11 +79,6 @@ def get_request_context() -> CallContext | None:
     return scope.context if scope is not None else None
 
 
-def _get_serve_request_context() -> CallContext:
-    """As `get_request_context`, and empty outside a request; by this name code that was written for the peer asks."""
-    return get_request_context() or CallContext("")
-
-
 def get_multiplexed_model_id() -> str:
     """The model the current request is for; empty when it names none."""
     scope = request_scope.get()

@@ -239,7 +239,7 @@ async def test_prometheus_is_told_of_every_proxy_that_serves() -> None:
         def watch_routes(self, on_change: Any) -> None:
             on_change(RouteTable((1, 1)))
 
-    pages = MetricsPages(node, discovery, "https")
+    pages = MetricsPages(node, discovery, "https").pages
     http = HttpServer(HttpApp(Applications(NoServices(), "here"), options, InFlight(), pages), options)
     url = f"http://{await http.start()}"
     async with httpx.AsyncClient() as client:
