@@ -11,7 +11,9 @@ import functools
 import inspect
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -24,6 +26,33 @@ from meshserve.user.methods import MethodOwner
 log = logging.getLogger(__name__)
 
 BatchSizeFn: TypeAlias = Callable[[list[Any]], int]
+
+
+@dataclass
+class StartTimes:
+    """When batches began, in seconds since the epoch."""
+
+    start_times: list[float]
+
+    @property
+    def min_start_time(self) -> float | None:
+        """The earliest."""
+        return min(self.start_times, default=None)
+
+    @property
+    def mean_start_time(self) -> float | None:
+        """Their mean."""
+        return sum(self.start_times) / len(self.start_times) if self.start_times else None
+
+    @property
+    def max_start_time(self) -> float | None:
+        """The latest."""
+        return max(self.start_times, default=None)
+
+    @property
+    def num_requests(self) -> int:
+        """How many batches run."""
+        return len(self.start_times)
 
 
 class Batcher:
@@ -150,17 +179,18 @@ class Batcher:
 
     # -- debugging ---------------------------------------------------------------------------------------------------
 
-    def start_times(self) -> dict[str, float]:
-        """The tasks that run batches on this loop and when each began, on the monotonic clock."""
-        return {task.get_name(): at for task, at in self._runner().started_at.items()}
+    def start_times(self) -> StartTimes:
+        """When the batches began that run on this loop now."""
+        offset_s = time.time() - time.monotonic()
+        return StartTimes([at + offset_s for at in self._runner().started_at.values()])
 
-    def is_alive(self) -> bool:
-        """Whether calls were batched on this loop already; from then on batches are formed as long as it runs."""
-        return asyncio.get_running_loop() in self._runners
+    async def is_alive(self) -> bool:
+        """Whether batches are formed on this loop: from the first look on, for as long as it runs."""
+        return self._runner() is not None
 
-    def task_stack(self) -> str | None:
-        """The stacks of the tasks that run batches on this loop, or None when none runs."""
-        return "\n".join(line for task in self._runner().started_at for line in _stack(task)) or None
+    async def task_stack(self) -> str:
+        """The stacks of the tasks that run batches on this loop; empty when none runs."""
+        return "\n".join(line for task in self._runner().started_at for line in _stack(task))
 
 
 def _name(function: Callable[..., Any]) -> str:

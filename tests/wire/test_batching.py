@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
@@ -618,16 +619,18 @@ async def test_setters_are_on_the_bound_method_and_checked() -> None:
 async def test_what_runs_can_be_looked_at() -> None:
     gate = Gate()
     handle: Any = gated(gate, max_batch_size=1)
-    assert not handle._is_batching_task_alive()
+    assert handle._get_curr_iteration_start_times().max_start_time is None
     call = asyncio.create_task(handle(1))
     await until(lambda: len(gate.batches) == 1)
-    assert handle._is_batching_task_alive()
-    assert len(handle._get_curr_iteration_start_times()) == 1
-    assert "Gate.__call__" in handle._get_handling_task_stack()
+    assert await handle._is_batching_task_alive()
+    began = handle._get_curr_iteration_start_times()
+    assert began.num_requests == 1 and began.min_start_time == began.mean_start_time == began.max_start_time
+    assert abs(time.time() - began.start_times[0]) < 10
+    assert "Gate.__call__" in await handle._get_handling_task_stack()
     gate.open.set()
     await call
     await settle()
-    assert handle._get_handling_task_stack() is None
+    assert await handle._get_handling_task_stack() == ""
 
 
 async def test_a_decorated_class_travels_by_value_without_its_queue() -> None:
