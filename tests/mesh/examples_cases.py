@@ -15,6 +15,7 @@ import grpc
 import httpx
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+from websockets.sync.client import connect
 
 from meshserve.examples.v1.ocr_pb2 import RecognizeRequest
 from meshserve.examples.v1.ocr_pb2_grpc import OcrServiceStub
@@ -48,6 +49,23 @@ def check_ensemble(http_base: str, grpc_target: str) -> None:
         200,
         {"prices": [250_000.0, 270_000.0], "average": 260_000.0},
     )
+
+
+def check_chat(http_base: str, grpc_target: str) -> None:
+    page = httpx.get(http_base, timeout=TIMEOUT_S)
+    assert page.headers["content-type"].startswith("text/html") and '<base href="/">' in page.text
+    events = httpx.get(f"{http_base}tokens", params={"prompt": "good morning"}, timeout=TIMEOUT_S).text.split("\n\n")
+    tokens = [json.loads(event.removeprefix("data: "))["token"] for event in events if event.startswith("data: ")]
+    assert ("".join(tokens), events[-2:]) == ("You said: good morning ", ["event: done\ndata: {}", ""])
+    with (
+        connect(http_base.replace("http", "ws") + "ws") as first,
+        connect(http_base.replace("http", "ws") + "ws") as other,
+    ):
+        present = [json.loads(first.recv()) for _ in range(2)]
+        assert present == [{"present": 1}, {"present": 2}] and json.loads(other.recv()) == {"present": 2}
+        first.send("hello")
+        said = [json.loads(first.recv()) for _ in range(4)]
+        assert said == [{"token": "You "}, {"token": "said: "}, {"token": "hello "}, {"done": True}]
 
 
 def check_conditional(http_base: str, grpc_target: str) -> None:

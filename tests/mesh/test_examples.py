@@ -16,7 +16,7 @@ SERVICERS = {
 }
 
 
-@pytest.mark.parametrize("name", ["quickstart", "ensemble", "conditional", "chain", "streaming", "ocr"])
+@pytest.mark.parametrize("name", ["quickstart", "ensemble", "conditional", "chain", "streaming", "chat", "ocr"])
 def test_example_answers_over_its_ingress(mesh, name):
     app = importlib.import_module(f"meshserve.examples.{name}").app
     check: Callable[[str, str], None] = getattr(examples_cases, f"check_{name}")
