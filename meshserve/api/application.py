@@ -39,7 +39,7 @@ class Application:
         target = None if bound is None else bound.func_or_class
         is_protocol = name.startswith("__") and name != "__call__"
         if not inspect.isclass(target) or is_protocol or not callable(getattr(target, name, None)):
-            raise AttributeError(f"{self!r} has no method {name!r}.")
+            raise AttributeError(f"'Application' object has no attribute {name!r}: {self!r} has no method of that name.")
         return BoundMethod(self, name)
 
     def __repr__(self) -> str:
@@ -119,8 +119,9 @@ class CallNode(Application):
 
 def _refuse(what: object, name: str) -> NoReturn:
     """Binding and calling are done once each: binding before anything runs, calling by a handle of what runs."""
-    if name == "bind":
-        raise AttributeError(f"{what!r} is bound already; bind() cannot be used again on it.")
-    raise AttributeError(
-        f"{what!r} is not running: run the application, and call remote() on the handle run() returns."
+    why = (
+        f"{what!r} is bound already; bind() cannot be used again on it."
+        if name == "bind"
+        else f"{what!r} is not running: run the application, and call remote() on the handle run() returns."
     )
+    raise AttributeError(f"{type(what).__name__!r} object has no attribute {name!r}: {why}")

@@ -74,8 +74,11 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _pickled(error: BaseException) -> bytes:
-    """The exception's pickle, or nothing when it would not survive the way there and back."""
-    if isinstance(error, asyncio.CancelledError):
+    """The exception's pickle, or nothing when it would not survive the way there and back.
+
+    Nothing, too, for what would end the caller's program or generator: another process's SystemExit is not its own.
+    """
+    if not isinstance(error, Exception):
         return b""
     try:
         data = cloudpickle.dumps(error)

@@ -77,6 +77,9 @@ class Model:
 
         raise Odd
 
+    def leave(self):
+        raise SystemExit(3)
+
     async def unpicklable_result(self):
         return threading.Lock()
 
@@ -178,6 +181,15 @@ async def test_what_cannot_be_pickled_is_a_readable_error(served):
     response = served.add.remote(threading.Lock())  # nothing is raised here
     with pytest.raises(TypeError, match="cannot send lock"):
         await response
+
+
+@pytest.mark.parametrize("how", ["result", "await"])
+def test_what_would_end_a_program_there_is_an_error_here(served, how):
+    async def wait():
+        return await served.leave.remote()
+
+    with pytest.raises(RemoteError, match="SystemExit: 3"):
+        served.leave.remote().result() if how == "result" else asyncio.run(wait())
 
 
 async def test_unknown_method_and_unknown_option(served):
