@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from meshserve.api.deployment import Deployment, deployment
     from meshserve.api.handles import get_app_handle, get_deployment_handle
     from meshserve.api.ingress_options import HTTPOptions, gRPCOptions
-    from meshserve.api.run import delete, run, run_many, shutdown, shutdown_async, start
+    from meshserve.api.run import _run, _run_many, delete, run, run_many, shutdown, shutdown_async, start
     from meshserve.api.status import status
     from meshserve.client.connection import connect
     from meshserve.routing.handle import DeploymentHandle
@@ -44,7 +44,7 @@ _HOMES = {
     "meshserve.api.deploy": ("RunTarget",),
     "meshserve.api.handles": ("get_app_handle", "get_deployment_handle"),
     "meshserve.api.ingress_options": ("HTTPOptions", "gRPCOptions"),
-    "meshserve.api.run": ("delete", "run", "run_many", "shutdown", "shutdown_async", "start"),
+    "meshserve.api.run": ("_run", "_run_many", "delete", "run", "run_many", "shutdown", "shutdown_async", "start"),
     "meshserve.api.status": ("status",),
     "meshserve.client.connection": ("connect",),
     "meshserve.routing.handle": ("DeploymentHandle",),
@@ -67,6 +67,9 @@ __all__ = [
     "HTTPOptions",
     "ReplicaContext",
     "RunTarget",
+    "TracingConfig",
+    "_run",
+    "_run_many",
     "batch",
     "connect",
     "delete",

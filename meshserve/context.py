@@ -10,6 +10,8 @@ from meshserve.user.context import (
     get_request_context,
     get_trace_context,
 )
+from meshserve.user.context import _get_internal_replica_context as _get_internal_replica_context
+from meshserve.user.context import _get_serve_request_context as _get_serve_request_context
 
 __all__ = [
     "ReplicaContext",

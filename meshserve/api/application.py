@@ -39,7 +39,9 @@ class Application:
         target = None if bound is None else bound.func_or_class
         is_protocol = name.startswith("__") and name != "__call__"
         if not inspect.isclass(target) or is_protocol or not callable(getattr(target, name, None)):
-            raise AttributeError(f"'Application' object has no attribute {name!r}: {self!r} has no method of that name.")
+            raise AttributeError(
+                f"'Application' object has no attribute {name!r}: {self!r} has no method of that name."
+            )
         return BoundMethod(self, name)
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from meshserve.model.control import ApplicationSpec
 from meshserve.model.overview import MeshOverview
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RunTarget:
     """One of the applications that `run_many` runs; see `run` for the fields."""
 

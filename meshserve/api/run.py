@@ -148,6 +148,27 @@ def run_many(
     return [open_handle(spec.ingress, spec.name, sync=True) for spec in specs]
 
 
+def _run(
+    target: Application, *, _blocking: bool = True, _local_testing_mode: bool = False, **options: Any
+) -> DeploymentHandle[Any]:
+    """`run` that may return before the application answers; `_blocking` is whether to wait for that."""
+    one = RunTarget(target, **options)
+    return _run_many([one], wait_for_applications_running=_blocking, _local_testing_mode=_local_testing_mode)[0]
+
+
+def _run_many(
+    targets: Sequence[RunTarget],
+    *,
+    wait_for_ingress_deployment_creation: bool = True,
+    wait_for_applications_running: bool = True,
+    _local_testing_mode: bool = False,
+) -> list[DeploymentHandle[Any]]:
+    """`run_many` under the name that ported tests use."""
+    return run_many(
+        targets, False, wait_for_ingress_deployment_creation, wait_for_applications_running, _local_testing_mode
+    )
+
+
 class _WaitingLog:
     """Logs what is waited for once the wait is long enough for somebody to wonder, and only what is new."""
 

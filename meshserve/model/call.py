@@ -114,6 +114,11 @@ class CallContext:
     priority: int = 0
     grpc: GrpcCallInfo | None = None
 
+    @property
+    def app_name(self) -> str:
+        """The application whose ingress the request came through, by the name that ported code uses."""
+        return self.app
+
 
 @dataclass(slots=True)
 class Call:

@@ -79,6 +79,15 @@ def get_request_context() -> CallContext | None:
     return scope.context if scope is not None else None
 
 
+_get_internal_replica_context = current_replica
+"""Under the name that ported code uses."""
+
+
+def _get_serve_request_context() -> CallContext:
+    """`get_request_context` under the name that ported code uses; outside a request, one that is empty."""
+    return get_request_context() or CallContext("")
+
+
 def get_multiplexed_model_id() -> str:
     """The model the current request is for; empty when it names none."""
     scope = request_scope.get()
