@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from meshserve.api.handles import get_app_handle, get_deployment_handle
     from meshserve.api.ingress_options import HTTPOptions, gRPCOptions
     from meshserve.api.run import _run, _run_many, delete, run, run_many, shutdown, shutdown_async, start
+    from meshserve.api.schema_file import ControllerOptions
+    from meshserve.api.schema_logging import TracingConfig
     from meshserve.api.status import status
     from meshserve.client.connection import connect
     from meshserve.routing.handle import DeploymentHandle
@@ -45,6 +47,8 @@ _HOMES = {
     "meshserve.api.handles": ("get_app_handle", "get_deployment_handle"),
     "meshserve.api.ingress_options": ("HTTPOptions", "gRPCOptions"),
     "meshserve.api.run": ("_run", "_run_many", "delete", "run", "run_many", "shutdown", "shutdown_async", "start"),
+    "meshserve.api.schema_file": ("ControllerOptions",),
+    "meshserve.api.schema_logging": ("TracingConfig",),
     "meshserve.api.status": ("status",),
     "meshserve.client.connection": ("connect",),
     "meshserve.routing.handle": ("DeploymentHandle",),
@@ -62,6 +66,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Application",
+    "ControllerOptions",
     "Deployment",
     "DeploymentHandle",
     "HTTPOptions",

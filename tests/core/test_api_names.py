@@ -16,3 +16,14 @@ def test_public_names_are_found_in_the_api_module_too():
 def test_what_is_not_public_is_not_found_there():
     with pytest.raises(ImportError, match="nothing_of_ours"):
         from meshserve.api import nothing_of_ours  # noqa: F401
+
+
+def test_every_public_name_is_there():
+    assert all(getattr(meshserve, name) is not None for name in meshserve.__all__)
+
+
+def test_what_ported_code_asks_of_its_context_by_private_names():
+    from meshserve.context import _get_internal_replica_context, _get_serve_request_context
+
+    assert _get_internal_replica_context() is None
+    assert (_get_serve_request_context().request_id, _get_serve_request_context().app_name) == ("", "")

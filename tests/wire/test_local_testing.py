@@ -72,6 +72,17 @@ async def test_async_callers_input_streams_and_cancellation():
         await response
 
 
+def test_several_applications_are_run_at_once_and_again():
+    first, second = serve.run_many(
+        [serve.RunTarget(Adder.bind(1), name="a"), serve.RunTarget(Adder.bind(2), name="b", route_prefix="/b")],
+        _local_testing_mode=True,
+    )
+    assert (first.remote(1).result(), second.remote(1).result()) == (2, 3)
+    serve._run_many([serve.RunTarget(Adder.bind(5), name="b")], _local_testing_mode=True)
+    assert (first.remote(1).result(), second.remote(1).result()) == (2, 6)
+    assert serve._run(Adder.bind(7), name="a", _local_testing_mode=True).remote(1).result() == 8
+
+
 def test_results_cannot_become_object_refs():
     handle = serve.run(Adder.bind(1), _local_testing_mode=True)
     with pytest.raises(RuntimeError, match="not supported in local testing mode"):
