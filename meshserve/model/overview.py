@@ -68,6 +68,24 @@ class ProxyOverview:
 
 
 @dataclass(frozen=True, slots=True)
+class LogPlace:
+    """Where a process logs.
+
+    Attributes:
+        path: of the file, on the node.
+        node_ip: of that; empty for the controller's.
+        application: of a replica; empty for the others, and so on.
+        replica: its tag.
+    """
+
+    path: str
+    node_ip: str = ""
+    application: str = ""
+    deployment: str = ""
+    replica: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MeshOverview:
     """The mesh.
 
@@ -76,9 +94,11 @@ class MeshOverview:
         proxies: by node id.
         target_capacity: in percent; None when none is set.
         generation: the latest desired state recorded.
+        logs: of all processes that keep one.
     """
 
     applications: Mapping[str, ApplicationOverview] = field(default_factory=dict)
     proxies: Mapping[str, ProxyOverview] = field(default_factory=dict)
     target_capacity: float | None = None
     generation: int = 0
+    logs: tuple[LogPlace, ...] = ()

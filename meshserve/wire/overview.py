@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from meshserve.model.overview import ApplicationOverview, DeploymentOverview, MeshOverview, ProxyOverview
+from collections.abc import Iterator
+
+from meshserve.model.overview import ApplicationOverview, DeploymentOverview, LogPlace, MeshOverview, ProxyOverview
 from meshserve.v1 import controller_pb2
 
 
@@ -13,7 +15,18 @@ def overview_from_proto(proto: controller_pb2.StatusResponse) -> MeshOverview:
         proxies={one.node_id: _proxy(one) for one in proto.proxies},
         target_capacity=proto.target_capacity if proto.HasField("target_capacity") else None,
         generation=proto.generation,
+        logs=tuple(place for place in _logs(proto) if place.path),
     )
+
+
+def _logs(proto: controller_pb2.StatusResponse) -> Iterator[LogPlace]:
+    yield LogPlace(proto.controller.log_path)
+    for proxy in proto.proxies:
+        yield LogPlace(proxy.log_path, proxy.node_ip)
+    for application in proto.applications:
+        for deployment in application.deployments:
+            for one in deployment.replicas:
+                yield LogPlace(one.log_path, one.node_ip, application.name, deployment.name, one.replica_tag)
 
 
 def _application(proto: controller_pb2.ApplicationStatusInfo) -> ApplicationOverview:
