@@ -53,6 +53,18 @@ class LocalDirectory:
         self._users: dict[DeploymentId, UserCode] = {}
 
     def service(self, deployment: DeploymentId) -> Service:
+        """This, which looks a call's deployment up when the call is made: handles keep it while deployments change."""
+        return self
+
+    def unary(self, call: Call) -> Reply:
+        """See `routing.service.Service`."""
+        return self._serving(call.deployment).unary(call)
+
+    def stream(self, call: Call) -> ReplyStream:
+        """See `routing.service.Service`."""
+        return self._serving(call.deployment).stream(call)
+
+    def _serving(self, deployment: DeploymentId) -> Service:
         """The stack for a deployment; one that is nowhere fails every call."""
         service = self._services.get(deployment)
         if service is None:
