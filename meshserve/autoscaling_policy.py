@@ -6,11 +6,23 @@ replicas wanted (a fraction is rounded up) and a dict to be found in `policy_sta
 
 from meshserve.core.scaling_policy import queue_length_policy as replica_queue_length_autoscaling_policy
 from meshserve.model.autoscaling import AutoscalingContext, TimeStampedValue
+from meshserve.user.prometheus_query import (
+    PrometheusQueryMixin,
+    PrometheusQueryResult,
+    PrometheusSample,
+    PrometheusScalar,
+    PrometheusVector,
+)
 
 default_autoscaling_policy = replica_queue_length_autoscaling_policy
 
 __all__ = [
     "AutoscalingContext",
+    "PrometheusQueryMixin",
+    "PrometheusQueryResult",
+    "PrometheusSample",
+    "PrometheusScalar",
+    "PrometheusVector",
     "TimeStampedValue",
     "default_autoscaling_policy",
     "replica_queue_length_autoscaling_policy",

@@ -5,17 +5,18 @@ from __future__ import annotations
 from meshserve.model.control import ReplicaRank
 from meshserve.user.context import (
     ReplicaContext,
+    _get_serve_request_context,
     get_multiplexed_model_id,
     get_replica_context,
     get_request_context,
     get_trace_context,
 )
 from meshserve.user.context import _get_internal_replica_context as _get_internal_replica_context
-from meshserve.user.context import _get_serve_request_context as _get_serve_request_context
 
 __all__ = [
     "ReplicaContext",
     "ReplicaRank",
+    "_get_serve_request_context",
     "get_multiplexed_model_id",
     "get_replica_context",
     "get_request_context",

@@ -54,6 +54,8 @@ class Settings:
         shared_memory_bytes: the most a process takes for large values that others on the machine read in place; 0 for
             none at all.
         tracing_ratio: of requests to trace, within 0 and 1.
+        prometheus_host: where autoscaling policies find Prometheus; empty for nowhere.
+        prometheus_headers: sent along with their queries, as JSON.
         http_host: where the HTTP ingress listens when `HTTPOptions` do not say.
         http_keep_alive_s: how long the HTTP ingress keeps idle connections, whatever `HTTPOptions` say; 0 for what
             they say.
@@ -68,6 +70,8 @@ class Settings:
     log_backups: int = 5
     tracing_exporter: str = ""
     tracing_ratio: float = 0.01
+    prometheus_host: str = ""
+    prometheus_headers: str = ""
     http_host: str = "127.0.0.1"
     http_keep_alive_s: int = 0
     http_middlewares: str = ""
@@ -86,6 +90,8 @@ class Settings:
             log_backups=int(environ.get("RAY_ROTATION_BACKUP_COUNT", 5)),
             tracing_exporter=environ.get("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", ""),
             tracing_ratio=float(environ.get("RAY_SERVE_TRACING_SAMPLING_RATIO", 0.01)),
+            prometheus_host=environ.get("RAY_PROMETHEUS_HOST", ""),
+            prometheus_headers=environ.get("RAY_PROMETHEUS_HEADERS", ""),
             http_host=environ.get("RAY_SERVE_DEFAULT_HTTP_HOST") or "127.0.0.1",
             http_keep_alive_s=int(environ.get("RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S") or 0),
             http_middlewares=environ.get("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", ""),

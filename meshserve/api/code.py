@@ -17,6 +17,7 @@ import cloudpickle
 from meshserve.api.application import Application
 from meshserve.api.dag_input import InputNode, InputPart
 from meshserve.user.dag_graph import fill_template
+from meshserve.user.ingress_freeze import web_reduction
 
 _PLAIN = frozenset({int, float, str, bool, bytes, type(None)})
 
@@ -57,7 +58,16 @@ class Arguments:
         return fill_template(self.template, fillings) if self.found else self._value
 
 
-class _Finder(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Pickles code; also code that uses an application of FastAPI's, which does not pickle by itself."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """See `pickle.Pickler`."""
+        reduction = web_reduction(obj)
+        return super().reducer_override(obj) if reduction is NotImplemented else reduction
+
+
+class _Finder(_CodePickler):
     """Pickles, leaving numbered holes in the places of what is not sent as it is."""
 
     def __init__(self, stream: io.BytesIO) -> None:
@@ -81,8 +91,10 @@ def pack(name: str, target: Callable[..., Any], args: tuple[Any, ...], kwargs: M
     Raises:
         TypeError: something cannot be pickled; the message names it.
     """
+    stream = io.BytesIO()
     try:
-        return bytes(cloudpickle.dumps((target, args, dict(kwargs)), protocol=5))
+        _CodePickler(stream, protocol=5).dump((target, args, dict(kwargs)))
+        return stream.getvalue()
     except Exception as error:  # classes of users may raise anything while they are pickled
         raise TypeError(explain(name, target, args, kwargs, error)) from error
 

@@ -6,6 +6,7 @@ What several options decide together is checked afterwards.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,8 @@ from meshserve.api.checks import config, integer, json_value, number
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
 from meshserve.model.options import DeploymentOptions
+
+logger = logging.getLogger("meshserve")
 
 AUTO = "auto"
 """As `num_replicas`: between 1 and 100, as load requires."""
@@ -44,7 +47,20 @@ def read_options(before: DeploymentOptions, named: frozenset[str], changes: Mapp
     read = {name: READERS[name](value) for name, value in values.items()}
     options = replace(before, **read)
     _check_placement(options, named)
+    if {"autoscaling_config", "max_ongoing_requests"} & values.keys():
+        _warn_of_target(options)
     return options
+
+
+def _warn_of_target(options: DeploymentOptions) -> None:
+    auto = options.autoscaling_config
+    if auto is not None and auto.target_ongoing_requests > options.max_ongoing_requests:
+        logger.warning(
+            "target_ongoing_requests (%g) is above max_ongoing_requests (%d): replicas never have so many, and none is "
+            "added before calls wait. Set it to max_ongoing_requests or less.",
+            auto.target_ongoing_requests,
+            options.max_ongoing_requests,
+        )
 
 
 def _refuse_contradictions(changes: Mapping[str, Any]) -> None:

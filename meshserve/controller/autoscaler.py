@@ -47,6 +47,10 @@ logger = logging.getLogger("meshserve.controller")
 PERIOD_S = 0.5
 """Between decisions."""
 
+HEARING_S = 3.0
+"""A controller that has come back has not heard from every router yet, and knows less load than there is: for so long
+it takes no replica away."""
+
 
 @dataclass(slots=True)
 class _Memory:
@@ -88,6 +92,7 @@ class Autoscaler:
         self._tasks = Tasks()
         self._woken = asyncio.Event()
         self._metrics = PROCESS.recorder(ControlMetrics)
+        self._hearing_until = clock() + HEARING_S if ledger.desired.deployments else 0.0
         loads.listen(self._reported, self._lost)
 
     async def run(self) -> None:
@@ -176,6 +181,9 @@ class Autoscaler:
         return found[1]
 
     async def _follow(self, key: DeploymentId, plan: ScalingPlan, wanted: DesiredDeployment) -> None:
+        if plan.target < wanted.count and self._clock() < self._hearing_until:
+            return
+
         def change(desired: Desired) -> Desired:
             now = desired.deployments.get(key)
             if now is None or (now.generation, now.count) != (wanted.generation, wanted.count):

@@ -46,6 +46,9 @@ class ClientConnection(Protocol):
     async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> None:
         """Sends a whole response; ValueError when it cannot be sent as it is."""
 
+    async def send_pieces(self, pieces: Sequence[bytes]) -> None:
+        """Sends pieces of a body that has begun, with more to follow."""
+
     def finish_with_trailers(self, headers: Sequence[bytes]) -> None:
         """Ends a chunked response with trailers."""
 
@@ -189,7 +192,7 @@ class Exchange:
     # -- the response ----------------------------------------------------------------------------------------------
 
     async def _forward(self, items: list[Payload]) -> None:
-        """Sends items on; pieces that came together leave together."""
+        """Sends items on; pieces that came together leave together, each as the chunk that the application made."""
         pieces: list[bytes] = []
         for item in items:
             event = response_event(item)
@@ -197,11 +200,11 @@ class Exchange:
                 pieces.append(event.body)
                 continue
             if pieces:
-                await self._send_body(b"".join(pieces), more=True)
+                await self._client.send_pieces(pieces)
                 pieces.clear()
             await self._send_event(event)
         if pieces:
-            await self._send_body(pieces[0] if len(pieces) == 1 else b"".join(pieces), more=True)
+            await self._client.send_pieces(pieces)
 
     async def _send_event(self, event: ResponseEvent) -> None:
         match event:

@@ -80,6 +80,11 @@ class SendingClient:
         await self._send({"type": "http.response.start", "status": status, "headers": pairs(headers)})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
+    async def send_pieces(self, pieces: Sequence[bytes]) -> None:
+        """See `Client`."""
+        for piece in pieces:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
     def finish_with_trailers(self, headers: Sequence[bytes]) -> None:
         """See `Client`; middlewares do not see trailers."""
         self._client.finish_with_trailers(headers)

@@ -75,6 +75,23 @@ class Client:
         cycle.transport.write(data)
         self._complete(cycle)
 
+    async def send_pieces(self, pieces: Sequence[bytes]) -> None:
+        """Sends pieces of a body that has begun with one write; clients see each as a chunk of its own.
+
+        Raises:
+            RuntimeError: the body is longer than was announced.
+        """
+        cycle = self._cycle
+        if cycle is None:
+            return
+        if not cycle.chunked_encoding or cycle.scope["method"] == "HEAD":
+            await cycle.send({"type": "http.response.body", "body": b"".join(pieces), "more_body": True})
+            return
+        if cycle.flow.write_paused:
+            await cycle.flow.drain()
+        if not cycle.disconnected:
+            cycle.transport.write(b"".join([part for piece in pieces if piece for part in _chunk(piece)]))
+
     def finish_with_trailers(self, headers: Sequence[bytes]) -> None:
         """Ends a chunked response with trailers; any other response cannot have any, and just ends."""
         cycle = self._cycle
@@ -97,6 +114,11 @@ class Client:
         if cycle is not None:
             cycle.disconnected = True
             cycle.transport.close()
+
+
+def _chunk(piece: bytes) -> tuple[bytes, ...]:
+    """A piece of a body in chunked encoding; an empty one would be the body's end."""
+    return b"%x\r\n" % len(piece), piece, b"\r\n"
 
 
 class IngressProtocol(HttpToolsProtocol):

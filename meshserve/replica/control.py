@@ -18,6 +18,7 @@ from meshserve.replica.door import Door
 from meshserve.replica.health import LoopWatch
 from meshserve.replica.stats import AUTOSCALING, ROUTING, hook, record
 from meshserve.replica.user_code import UserCode
+from meshserve.routing.directory import process_directory
 from meshserve.rpc.import_path import import_from
 from meshserve.telemetry.exposition import process_text
 from meshserve.telemetry.logs import configure_log, log_path
@@ -31,6 +32,9 @@ from meshserve.wire.options import options_from_json
 
 FAREWELL_S = 5.0
 """What callers get to close their sessions; one that is stuck must not keep a replica from ending."""
+
+LAST_CALLS_S = 0.5
+"""For the calls of destructors; within what the controller allows a destruction (`core.stopping`)."""
 
 
 class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
@@ -217,6 +221,8 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         await _at_most(1.0, self._door.close_sessions())
         if self._user is not None:
             await _at_most(max(deadline - time.monotonic(), 1.0), self._destroy(self._user))
+            # Calls that destructors have begun, to free what is held elsewhere, would die with this process.
+            await _at_most(LAST_CALLS_S, process_directory().quiet())
         return pb.DrainResponse(abandoned=abandoned)
 
     async def _destroy(self, user: UserCode) -> None:

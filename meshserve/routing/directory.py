@@ -35,6 +35,8 @@ from meshserve.wire.targets import routes_from_proto, targets_from_proto
 REPORT_PERIOD_S = 0.5
 """How often routers tell the controller what they have in hand, when it has changed."""
 
+_LOOK_S = 0.02
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -204,6 +206,12 @@ class Directory:
     def nudge(self) -> None:
         """Reports now: a call waits for a deployment that has no replica."""
         self._outgoing.set()
+
+    async def quiet(self) -> None:
+        """Waits until no call from here waits or runs; for the end of a process."""
+        # Looked for once in a process's life; no call should pay for being told of.
+        while any(entry.router.queued or entry.router.running for entry in self._entries.values()):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
 
     async def close(self) -> None:
         """Ends the watch stream and every session."""

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol
 from meshserve.errors import BackPressureError, DeploymentUnavailableError
 from meshserve.user.ingress_freeze import frozen_copy
 from meshserve.user.ingress_lifespan import AsgiApp, Lifespan
+from meshserve.user.json_body import extra_encoders
 
 BUILD_HOOK = "__serve_build_asgi_app__"
 """The method of a class that makes its application after it was constructed."""
@@ -103,6 +104,7 @@ class AsgiIngress:
         await _settled(super().__init__(*args, **kwargs))
         app = await self.__meshserve_source__.app(self)
         _answer_failed_calls(app)
+        _encode_arrays()
         docs_path = getattr(app, "docs_url", None)
         if docs_path is not None:
             self.__meshserve_docs_path__ = docs_path
@@ -251,6 +253,13 @@ def _answer_failed_calls(app: Any) -> None:
     for error, answer in ((BackPressureError, busy), (DeploymentUnavailableError, unavailable)):
         if error not in handlers:
             app.add_exception_handler(error, answer)
+
+
+def _encode_arrays() -> None:
+    """Lets FastAPI's routes return arrays and frames, as plain deployments do, unless they declare what they return."""
+    encoders = sys.modules.get("fastapi.encoders")
+    if encoders is not None:
+        encoders.ENCODERS_BY_TYPE.update(extra_encoders())
 
 
 def _route_patterns(app: Any) -> tuple[str, ...]:

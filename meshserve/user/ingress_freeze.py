@@ -70,13 +70,34 @@ class _Freezer(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
             made_from = (obj.__code__, obj.__globals__, obj.__name__)
             return _make_closure, made_from, _closure_state(obj), None, None, _fill_closure
         if isinstance(obj, _LOCK_TYPES):
-            return FreshLock, (isinstance(obj, _LOCK_TYPES[1]),)
-        starlette = sys.modules.get("starlette.datastructures")
-        if starlette is not None and type(obj) is starlette.State:
-            from meshserve.user.ingress_starlette import PortableState  # noqa: PLC0415 - imports Starlette
+            return _fresh(obj).__reduce__()
+        reduction = web_reduction(obj)
+        return super().reducer_override(obj) if reduction is NotImplemented else reduction
 
-            return PortableState, (obj._state,)
-        return super().reducer_override(obj)
+
+def web_reduction(obj: Any) -> Any:
+    """How an object of FastAPI's or Starlette's is pickled which does not pickle by itself: as itself, but with new
+    locks, and with a state that finds its content again.
+
+    Returns:
+        See `pickle.Pickler.reducer_override`; NotImplemented for any other object.
+    """
+    if type(obj).__module__.partition(".")[0] not in ("fastapi", "starlette") or isinstance(obj, type):
+        return NotImplemented
+    if type(obj) is sys.modules["starlette.datastructures"].State:
+        from meshserve.user.ingress_starlette import PortableState  # noqa: PLC0415 - imports Starlette
+
+        return PortableState, (obj._state,)
+    content = getattr(obj, "__dict__", {})
+    locks = {name: _fresh(value) for name, value in content.items() if isinstance(value, _LOCK_TYPES)}
+    if not locks:
+        return NotImplemented
+    make, arguments, _, *rest = obj.__reduce_ex__(5)
+    return make, arguments, content | locks, *rest
+
+
+def _fresh(lock: Any) -> FreshLock:
+    return FreshLock(isinstance(lock, _LOCK_TYPES[1]))
 
 
 def _make_closure(code: CodeType, namespace: dict[str, Any], name: str) -> FunctionType:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
@@ -48,8 +49,40 @@ def bound_application(app: FastAPI | APIRouter, cls: type) -> FastAPI:
     return application
 
 
+@dataclass(frozen=True, slots=True)
+class _Methods:
+    """The methods of a class and of those it inherits from, also those that a later one of the same name has replaced:
+    they are routes all the same.
+
+    Attributes:
+        owners: module and qualified name of each class.
+        held: the ids of the functions that the classes hold.
+    """
+
+    owners: frozenset[tuple[str, str]]
+    held: frozenset[int]
+
+    @staticmethod
+    def of(cls: type) -> _Methods:
+        """Those of a class."""
+        owners = [owner for owner in cls.__mro__ if owner is not object]
+        values = (value for owner in owners for value in vars(owner).values())
+        return _Methods(
+            frozenset((owner.__module__, owner.__qualname__) for owner in owners),
+            frozenset(id(value) for value in values if isinstance(value, FunctionType)),
+        )
+
+    def __contains__(self, endpoint: Any) -> bool:
+        if id(endpoint) in self.held:
+            return True
+        if getattr(endpoint, _MARK, False):
+            return False  # of another class, perhaps one of the same name
+        owner = getattr(endpoint, "__qualname__", "").rpartition(".")[0]
+        return (getattr(endpoint, "__module__", ""), owner) in self.owners
+
+
 def _bind(app: FastAPI | APIRouter, cls: type) -> None:
-    own = {id(value) for owner in cls.__mro__ for value in vars(owner).values() if isinstance(value, FunctionType)}
+    own = _Methods.of(cls)
     for router in _routers(app.router if isinstance(app, FastAPI) else app, set()):
         router.routes[:] = [_bound(route, own, router) for route in router.routes if not _is_foreign(route, own)]
         _forget_compiled(router)
@@ -76,14 +109,14 @@ def _forget_compiled(router: APIRouter) -> None:
         changed()
 
 
-def _is_foreign(route: BaseRoute, own: set[int]) -> bool:
+def _is_foreign(route: BaseRoute, own: _Methods) -> bool:
     endpoint = getattr(route, "endpoint", None)
-    return getattr(endpoint, _MARK, False) and id(endpoint) not in own
+    return getattr(endpoint, _MARK, False) and endpoint not in own
 
 
-def _bound(route: BaseRoute, own: set[int], router: APIRouter) -> BaseRoute:
+def _bound(route: BaseRoute, own: _Methods, router: APIRouter) -> BaseRoute:
     """The route as a view of the class, or as it is when it is none of its methods."""
-    if not isinstance(route, APIRoute | APIWebSocketRoute) or id(route.endpoint) not in own:
+    if not isinstance(route, APIRoute | APIWebSocketRoute) or route.endpoint not in own:
         return route
     if not hasattr(route.endpoint, _MARK):
         _inject_instance(route.endpoint)

@@ -21,14 +21,14 @@ def to_json(value: Any) -> bytes:
     except TypeError:
         from fastapi.encoders import jsonable_encoder  # noqa: PLC0415 - slow to import, and plain data does not need it
 
-        return _dumps(jsonable_encoder(value, custom_encoder=_encoders()))
+        return _dumps(jsonable_encoder(value, custom_encoder=extra_encoders()))
 
 
 def _dumps(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _encoders() -> dict[Any, Callable[[Any], Any]]:
+def extra_encoders() -> dict[Any, Callable[[Any], Any]]:
     """How to encode what FastAPI does not know; nothing is imported for it that user code has not imported itself."""
     encoders: dict[Any, Callable[[Any], Any]] = {Exception: str}
     if (numpy := sys.modules.get("numpy")) is not None:

@@ -183,6 +183,13 @@ def test_a_policy_is_callable_or_named_and_its_arguments_are_json() -> None:
         AutoscalingPolicy("m:f", {"x": object()})
 
 
+def test_a_target_that_replicas_cannot_reach_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    deployment(max_ongoing_requests=5, autoscaling_config={"target_ongoing_requests": 5})(Model)
+    assert not caplog.records
+    deployment(max_ongoing_requests=5, autoscaling_config={"target_ongoing_requests": 6})(Model)
+    assert "target_ongoing_requests (6) is above max_ongoing_requests (5)" in caplog.text
+
+
 def test_a_window_not_longer_than_its_interval_is_warned_of() -> None:
     with pytest.warns(FutureWarning, match="look_back_period_s"):
         AutoscalingConfig(look_back_period_s=5)

@@ -1,6 +1,7 @@
 """Autoscaling by a real controller over loopback: a router's reports become replicas."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -81,6 +82,16 @@ def elsewhere(app: ApplicationSpec) -> Any:
     return tuple(replace(one, id=DeploymentId("other", one.id.name)) for one in app.deployments)
 
 
+def has_status(state: str, trigger: str) -> Callable[[Any], bool]:
+    """Whether the deployment is in a state for a reason."""
+
+    def check(status: Any) -> bool:
+        found = status.applications[0].deployments[0]
+        return (found.status, found.status_trigger) == (state, trigger)
+
+    return check
+
+
 def running(status: Any, app: str, deployment: str = "Model") -> int:
     """The replicas that run."""
     for one in status.applications:
@@ -119,6 +130,53 @@ async def test_calls_of_a_lost_router_hold_no_replicas():
             await report(watcher, 0, 6)
             await until_running(mesh, 3)
         await until_running(mesh, 1)
+
+
+async def test_status_says_that_the_autoscaler_is_at_work_and_when_it_is_done():
+    async with local_mesh() as mesh, mesh.watching(MODEL) as watcher:
+        await mesh.apply(scaled())
+        await mesh.wait(has_status("HEALTHY", "CONFIG_UPDATE_COMPLETED"))
+        mesh.launcher.room.clear()
+        await report(watcher, 4, 2)
+        await mesh.wait(has_status("UPSCALING", "AUTOSCALING"))
+        mesh.launcher.room.set()
+        await mesh.wait(has_status("HEALTHY", "UPSCALE_COMPLETED"))
+        for replica in mesh.replicas:
+            replica.drained.clear()
+        await report(watcher, 0, 0)
+        await mesh.wait(has_status("DOWNSCALING", "AUTOSCALING"))
+        for replica in mesh.replicas:
+            replica.drained.set()
+        await mesh.wait(has_status("HEALTHY", "DOWNSCALE_COMPLETED"))
+
+
+async def test_a_controller_that_comes_back_takes_no_replica_away_before_it_has_heard_of_the_load():
+    async with local_mesh() as mesh:
+        await mesh.apply(scaled())
+        async with mesh.watching(MODEL) as watcher:
+            await report(watcher, 0, 6)
+            await until_running(mesh, 3)
+        await mesh.restart_controller()
+        await mesh.until_state("RUNNING")
+        async with mesh.watching(MODEL) as watcher:
+            await report(watcher, 2, 6)
+            await until_running(mesh, 4)
+        assert len(mesh.launcher.replicas) == 4, "a replica was stopped and started again"
+
+
+async def test_a_controller_that_dies_while_it_scales_up_ends_what_was_begun():
+    async with local_mesh() as mesh:
+        await mesh.apply(scaled())
+        await until_running(mesh, 1)
+        mesh.launcher.room.clear()
+        async with mesh.watching(MODEL) as watcher:
+            await report(watcher, 6, 0)
+            await mesh.wait(has_status("UPSCALING", "AUTOSCALING"))
+        await mesh.restart_controller()
+        mesh.launcher.room.set()
+        async with mesh.watching(MODEL) as watcher:
+            await report(watcher, 0, 6)
+            await until_running(mesh, 3)
 
 
 async def test_a_deployment_begins_with_its_initial_replicas():

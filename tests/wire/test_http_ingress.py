@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from meshserve.api.code import pack
 from meshserve.errors import BackPressureError, DeploymentUnavailableError, MeshServeException
 from meshserve.user.ingress import AsgiIngress, ingress
 
@@ -351,6 +352,64 @@ def test_classes_on_one_application_do_not_see_each_others_routes() -> None:
         assert served.get("/second").json() == "second"
         assert served.get("/first").status_code == 404
         assert served.get("/common").json() == "Second"
+
+
+renaming = FastAPI()
+
+
+@ingress(renaming)
+class Renaming:
+    def __init__(self) -> None:
+        self.name = "same name"
+
+    @renaming.get("/")
+    def method(self) -> str:
+        return f"get {self.name}"
+
+    @renaming.post("/")
+    def method(self) -> str:  # type: ignore[no-redef]  # noqa: F811 - that is what is tested
+        return f"post {self.name}"
+
+
+def test_method_that_a_later_one_of_its_name_replaces_is_still_a_route() -> None:
+    with serving(Renaming) as served:
+        assert (served.get("/").json(), served.post("/").json()) == ("get same name", "post same name")
+
+
+def test_routes_may_return_arrays() -> None:
+    numpy = pytest.importorskip("numpy")
+    app = FastAPI()
+
+    @ingress(app)
+    class Arrays:
+        @app.get("/")
+        def zeros(self):  # type: ignore[no-untyped-def]  # with a type, pydantic writes the response, by its own rules
+            return {"zeros": numpy.zeros(2)}
+
+    with serving(Arrays) as served:
+        assert served.get("/").json() == {"zeros": [0.0, 0.0]}
+
+
+def test_code_that_uses_its_application_can_be_sent() -> None:
+    app = FastAPI()
+    included = APIRouter(prefix="/included")
+    app.include_router(included)
+    app.state.greeting = "hello"
+
+    @ingress(app)
+    class Linking:
+        @app.get("/there")
+        def there(self) -> str:
+            return app.url_path_for("there")
+
+        @app.get("/state")
+        def state(self, request: Request) -> str:
+            return f"{request.app.state.greeting} {app.state.greeting}"
+
+    linking, arguments, _ = cloudpickle.loads(pack("Linking", Linking, (app.state,), {}))
+    assert arguments[0].greeting == "hello"
+    with serving(linking) as served:
+        assert (served.get("/there").json(), served.get("/state").json()) == ("/there", "hello hello")
 
 
 def test_replicas_of_one_process_each_get_their_own_instance() -> None:

@@ -134,6 +134,14 @@ def test_request_body_streams_while_the_response_does() -> None:
         assert received.startswith(b"HTTP/1.1 200")
 
 
+def test_clients_see_the_chunks_that_the_application_made() -> None:
+    async def numbers(request: Request) -> StreamingResponse:
+        return StreamingResponse(f"number {n}" for n in range(200))
+
+    with serving(numbers) as served, served.stream("GET", "/") as response:
+        assert list(response.iter_text()) == [f"number {n}" for n in range(200)]
+
+
 def test_many_small_chunks_keep_their_content_and_order() -> None:
     async def count(request: Request) -> StreamingResponse:
         async def lines() -> AsyncIterator[str]:
