@@ -19,7 +19,7 @@ from meshserve.rpc.health import Health
 from meshserve.rpc.import_path import import_object
 from meshserve.rpc.one_request import reading_themselves
 from meshserve.rpc.servicers import Handlers, record
-from meshserve.rpc.status_details import Refused, abort
+from meshserve.rpc.status_details import Refused, abort, refusal, request_id_of
 from meshserve.v1 import application_pb2, application_pb2_grpc, generic_pb2, generic_pb2_grpc
 
 PEER_SERVICE = "ray.serve.RayServeAPIService"
@@ -69,6 +69,7 @@ class ApplicationApi(application_pb2_grpc.ApplicationServiceServicer):
         self, request: application_pb2.ListApplicationsRequest, context: Context
     ) -> application_pb2.ListApplicationsResponse:
         """See application.proto."""
+        await self._refuse_unready(context)
         names = sorted(route.app for route in self._applications.all())
         return application_pb2.ListApplicationsResponse(application_names=names)
 
@@ -76,9 +77,13 @@ class ApplicationApi(application_pb2_grpc.ApplicationServiceServicer):
         self, request: application_pb2.HealthzRequest, context: Context
     ) -> application_pb2.HealthzResponse:
         """See application.proto."""
-        if reason := self._applications.unready():
-            await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
+        await self._refuse_unready(context)
         return application_pb2.HealthzResponse(message="success")
+
+    async def _refuse_unready(self, context: Context) -> None:
+        """Tells load balancers and clients to go elsewhere."""
+        if reason := self._applications.unready():
+            await abort(context, refusal(grpc.StatusCode.UNAVAILABLE, reason, "NOT_READY", request_id_of(context), {}))
 
 
 _Opened = tuple[Call, Service]

@@ -54,32 +54,26 @@ class MeshServegRPCContext:
 
     # -- what came with the call ---------------------------------------------------------------------------------
 
-    @property
     def request_id(self) -> str:
         """Of the request; the client may have chosen it."""
         return self._call.request_id
 
-    @property
     def application(self) -> str:
         """The application that was called."""
         return self._call.app
 
-    @property
-    def multiplexed_model_id(self) -> str:
-        """The model the call is for; empty for none."""
-        return self._call.multiplexed_model_id
+    def multiplexed_model_id(self) -> str | None:
+        """The model the call is for; None when the client named none."""
+        return self._call.multiplexed_model_id or None
 
-    @property
-    def traceparent(self) -> str:
-        """W3C trace context; empty for none."""
-        return self._call.traceparent
+    def traceparent(self) -> str | None:
+        """W3C trace context; None when there is none."""
+        return self._call.traceparent or None
 
-    @property
-    def tracestate(self) -> str:
-        """W3C trace context; empty for none."""
-        return self._call.tracestate
+    def tracestate(self) -> str | None:
+        """W3C trace context; None when there is none."""
+        return self._call.tracestate or None
 
-    @property
     def method(self) -> str:
         """The method called, `/package.Service/Method`; tells services with methods of the same name apart."""
         return self._grpc.full_method
@@ -140,7 +134,7 @@ class MeshServegRPCContext:
 
     def trailing_metadata(self) -> tuple[Metadatum, ...]:
         """The metadata that will follow the response; the request id is always among it."""
-        return (Metadatum("request_id", self.request_id), *self._trailing)
+        return (Metadatum("request_id", self.request_id()), *self._trailing)
 
     def set_trailing_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Sets the metadata that follows the response.

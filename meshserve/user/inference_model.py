@@ -77,7 +77,7 @@ class DeclaredModel:
         """Tells what the model is."""
         self.check_version(request.version, context)
         response = ModelMetadataResponse(
-            name=request.name or context.application, versions=self.versions, platform=self.platform
+            name=request.name or context.application(), versions=self.versions, platform=self.platform
         )
         for tensors, told in ((self.inputs, response.inputs), (self.outputs, response.outputs)):
             for tensor in (tensors or {}).values():
@@ -136,7 +136,7 @@ class DeclaredModel:
     def empty(self, request: ModelInferRequest, context: MeshServegRPCContext) -> ModelInferResponse:
         """A response without tensors."""
         return ModelInferResponse(
-            model_name=request.model_name or context.application,
+            model_name=request.model_name or context.application(),
             model_version=request.model_version or self.versions[-1],
             id=request.id,
         )

@@ -52,7 +52,7 @@ class ApplicationServiceServicer:
     """
 
     def ListApplications(self, request, context):
-        """Which applications can be called.
+        """Which applications can be called; UNAVAILABLE when this ingress does not serve.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

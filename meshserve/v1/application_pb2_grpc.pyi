@@ -38,7 +38,7 @@ class ApplicationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ApplicationServiceAsyncStub: ...
     ListApplications: _grpc.UnaryUnaryMultiCallable[_application_pb2.ListApplicationsRequest, _application_pb2.ListApplicationsResponse]
-    """Which applications can be called."""
+    """Which applications can be called; UNAVAILABLE when this ingress does not serve."""
     Healthz: _grpc.UnaryUnaryMultiCallable[_application_pb2.HealthzRequest, _application_pb2.HealthzResponse]
     """Whether this ingress serves: OK, or UNAVAILABLE with the reason. grpc.health.v1 tells more."""
 
@@ -48,7 +48,7 @@ class ApplicationServiceAsyncStub(ApplicationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListApplications: _aio.UnaryUnaryMultiCallable[_application_pb2.ListApplicationsRequest, _application_pb2.ListApplicationsResponse]  # type: ignore[assignment]
-    """Which applications can be called."""
+    """Which applications can be called; UNAVAILABLE when this ingress does not serve."""
     Healthz: _aio.UnaryUnaryMultiCallable[_application_pb2.HealthzRequest, _application_pb2.HealthzResponse]  # type: ignore[assignment]
     """Whether this ingress serves: OK, or UNAVAILABLE with the reason. grpc.health.v1 tells more."""
 
@@ -61,7 +61,7 @@ class ApplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _application_pb2.ListApplicationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_application_pb2.ListApplicationsResponse, _abc.Awaitable[_application_pb2.ListApplicationsResponse]]:
-        """Which applications can be called."""
+        """Which applications can be called; UNAVAILABLE when this ingress does not serve."""
 
     @_abc_1.abstractmethod
     def Healthz(

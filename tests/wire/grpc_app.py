@@ -64,6 +64,12 @@ async def whatever(request):
     return request
 
 
+def add_callable_service(servicer, server):
+    """A service whose method is called `__call__`, as generated code adds it."""
+    handler = grpc.unary_unary_rpc_method_handler(servicer.__call__, Note.FromString, Note.SerializeToString)
+    server.add_registered_method_handlers("meshserve.tests.v1.CallableService", {"__call__": handler})
+
+
 class Misfits:
     """Handlers whose form does not fit their method."""
 
@@ -136,12 +142,12 @@ class Told:
 
     async def Unary(self, request, grpc_context):
         known = {
-            "request_id": grpc_context.request_id,
-            "application": grpc_context.application,
-            "model": grpc_context.multiplexed_model_id,
-            "traceparent": grpc_context.traceparent,
-            "tracestate": grpc_context.tracestate,
-            "method": grpc_context.method,
+            "request_id": grpc_context.request_id(),
+            "application": grpc_context.application(),
+            "model": grpc_context.multiplexed_model_id(),
+            "traceparent": grpc_context.traceparent(),
+            "tracestate": grpc_context.tracestate(),
+            "method": grpc_context.method(),
             "peer": grpc_context.peer().partition(":")[0],
             "remaining": str(grpc_context.time_remaining()),
             "identities": str(grpc_context.peer_identities()),
@@ -201,7 +207,7 @@ class Generic:
         self.secret = 0
 
     async def __call__(self, value=None):
-        return {"got": value}
+        return value if isinstance(value, Note) else {"got": value}
 
     def add(self, a, b, *, c=0):
         return a + b + c

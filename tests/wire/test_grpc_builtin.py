@@ -105,12 +105,17 @@ async def test_applications_are_listed_and_health_is_told_under_both_names():
 @on_io
 async def test_a_proxy_that_is_not_well_says_why():
     async with GrpcMesh({"one": Shapes}) as mesh:
-        healthz = ApplicationServiceStub(mesh.channel).Healthz
+        stub = ApplicationServiceStub(mesh.channel)
         mesh.applications.drain(True)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await healthz(application_pb2.HealthzRequest())
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert caught.value.details() == "This node is being drained."
+        for call in (
+            stub.Healthz(application_pb2.HealthzRequest()),
+            stub.ListApplications(application_pb2.ListApplicationsRequest()),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert caught.value.details() == "This node is being drained."
+            assert error_info(caught.value).reason == "NOT_READY"
         assert (await mesh.shapes.Unary(mesh.note(1))).number == 1
     mesh = GrpcMesh({})
     async with mesh:

@@ -39,7 +39,7 @@ def test_a_context_survives_pickling_with_what_was_set():
     assert copy.details() == "why"
     assert copy.finish() == original.finish()
     assert copy.invocation_metadata() == (Metadatum("k", "v"), Metadatum("k-bin", b"\1"))
-    assert copy.request_id == "r-1"
+    assert copy.request_id() == "r-1"
     assert 50 < copy.time_remaining() <= 60
 
 

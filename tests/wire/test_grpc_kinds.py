@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from grpc_app import Misfits, Shapes, SyncShapes, TwoServices, whatever
+from grpc_app import Generic, Misfits, Shapes, SyncShapes, TwoServices, whatever
 from grpc_mesh import OTHER, SHAPES, GrpcMesh, error_info
 from replicas import on_io
 from rpcs.v1.shapes_pb2 import Note, Number
@@ -76,6 +76,15 @@ async def test_a_handler_named_after_service_and_method_goes_before_the_shared_o
 
 
 @on_io
+async def test_a_method_may_be_called_like_the_call_of_the_object():
+    async with GrpcMesh({"app": Generic}, functions=("grpc_app.add_callable_service",)) as mesh:
+        call = mesh.channel.unary_unary(
+            "/meshserve.tests.v1.CallableService/__call__", Note.SerializeToString, Note.FromString
+        )
+        assert (await call(Note(text="hi"))).text == "hi"
+
+
+@on_io
 async def test_a_function_deployment_serves_every_method_that_its_result_fits():
     async with GrpcMesh({"app": whatever}) as mesh:
         assert (await mesh.shapes.Unary(Note(text="hi"))).text == "hi"
@@ -89,7 +98,6 @@ async def test_a_function_deployment_serves_every_method_that_its_result_fits():
     [
         ("none", "gave NoneType, not the protobuf message meshserve.tests.v1.Note"),
         ("dict", "gave dict, not the protobuf message meshserve.tests.v1.Note"),
-        ("other message", "gave Number, not the protobuf message meshserve.tests.v1.Note"),
         ("generator", "has one response, but its handler is a generator"),
     ],
 )
@@ -103,6 +111,13 @@ def test_a_result_that_is_not_the_message_is_an_internal_error_that_says_so(text
             assert message in caught.value.details()
 
     check()
+
+
+@on_io
+async def test_another_protobuf_message_than_the_declared_one_is_sent_as_it_is():
+    async with GrpcMesh({"app": Misfits}) as mesh:
+        call = mesh.channel.unary_unary("/meshserve.tests.v1.ShapesService/Unary", Note.SerializeToString)
+        assert await call(Note(text="other message")) == Number(value=1).SerializeToString()
 
 
 @on_io
@@ -124,7 +139,7 @@ async def test_a_method_that_the_users_class_does_not_have_is_unimplemented_and_
         with pytest.raises(grpc.RpcError) as caught:
             await mesh.blocking(lambda stub: list(stub.Both(notes(1))))
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert "has no method 'Both'. Its methods are: Down, Unary, Up" in caught.value.details()
+        assert "has no method 'Both'. Available methods: ['Down', 'Unary', 'Up']" in caught.value.details()
         assert error_info(caught.value).reason == "INVALID"
 
 
