@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshserve.core import desire
+from meshserve.core.seen import STOPPING, Phase, SeenDeployment
 from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, ProxyOptions
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import AutoscalingOptions, DeploymentOptions
 from meshserve.model.status import ApplicationState, DeploymentState
-from sim.laws import check_converged, check_laws
+from sim.laws import check_converged, check_laws, check_nothing_was_due
 from sim.world import Faults, World
 
-BUSY_S = 60.0
+BUSY_S = 16.0
+OPERATION_S = 2.0
+"""Mean time between operations: shorter than most of what they set off, so that they meet."""
+
+GRIDS_S = (0.125, 0.25, 0.5, 0.5)
+"""How much is heard at once: little, so that everything has its own turn, or much, so that turns have a lot to do."""
+
 QUIET_S = 400.0
-STEP_S = 15.0
+STEP_S = 1.0
+REST_STEPS = 6
+"""For so long a mesh has to be settled; news of the machines takes five seconds, and may unsettle it again."""
 
 
 class LawBroken(AssertionError):
@@ -27,8 +36,8 @@ def live(seed: int) -> World:
     Raises:
         LawBroken: with the seed, the instant and the law.
     """
-    world = World(seed, _draw_faults(seed))
-    world.after_turn = check_laws
+    world = World(seed, _draw_faults(seed), grid_s=GRIDS_S[seed % len(GRIDS_S)])
+    world.after_turn, world.before_turn = check_laws, check_nothing_was_due
     try:
         _be_busy(world)
         _be_quiet(world)
@@ -55,7 +64,7 @@ def _draw_faults(seed: int) -> Faults:
 def _be_busy(world: World) -> None:
     world.want(lambda desired: desire.set_proxies(desired, ProxyOptions(world.rng.choice(("EveryNode", "HeadOnly")))))
     at = 0.0
-    while (at := at + world.rng.expovariate(1 / 7)) < BUSY_S:
+    while (at := at + world.rng.expovariate(1 / OPERATION_S)) < BUSY_S:
         world.run(at)
         _operate(world)
     world.run(BUSY_S)
@@ -129,24 +138,40 @@ def _be_quiet(world: World) -> None:
 
 
 def _unsettled(world: World) -> bool:
-    """Whether something is still under way."""
+    """Whether something is still under way that will come to an end."""
     if any(application.deleting or application.dropped for application in world.desired.applications.values()):
         return True
-    if any(status.state is ApplicationState.DEPLOYING for status in world.seen.applications.values()):
+    endless = {one.id for one in world.seen.deployments.values() if _is_tried_for_ever(world, one)}
+    if any(
+        status.state is ApplicationState.DEPLOYING and not any(one.app == name for one in endless)
+        for name, status in world.seen.applications.items()
+    ):
         return True
     return any(
-        deployment.status.state is not DeploymentState.HEALTHY and not deployment.attempts.given_up
-        for deployment in world.seen.deployments.values()
+        (one.status.state is not DeploymentState.HEALTHY and not one.attempts.given_up) or _is_being_left(one)
+        for one in world.seen.deployments.values()
+        if one.id not in endless
     )
 
 
+def _is_being_left(deployment: SeenDeployment) -> bool:
+    """Replicas are on their way out; a deployment is called HEALTHY all the same."""
+    phases = {replica.phase for replica in deployment.replicas.values()}
+    return Phase.MIGRATING in phases or not phases.isdisjoint(STOPPING)
+
+
+def _is_tried_for_ever(world: World, deployment: SeenDeployment) -> bool:
+    """A version that could start once is never given up, though it went bad since."""
+    version = deployment.want.spec.code_version if deployment.want is not None else ""
+    return version in world.bad_versions and deployment.attempts.succeeded
+
+
 def _run_until(world: World, condition: Callable[[], bool]) -> None:
-    """Runs until a condition holds; whoever needs it to hold checks again."""
-    end = world.now + QUIET_S
-    while world.now < end:
+    """Runs until a condition has held for a while; whoever needs it to hold checks again."""
+    end, held = world.now + QUIET_S, 0
+    while world.now < end and held < REST_STEPS:
         world.run(world.now + STEP_S)
-        if condition():
-            return
+        held = held + 1 if condition() else 0
 
 
 def _renewed(spec: ApplicationSpec, world: World) -> ApplicationSpec:

@@ -6,33 +6,67 @@ import math
 
 from meshserve.core import actions as ac
 from meshserve.core.plan import Plan, plan
-from meshserve.core.rollout import batch_size
-from meshserve.core.seen import SERVING, STARTING, STOPPING, Phase, SeenDeployment
-from meshserve.core.serving import is_well
-from meshserve.model.ids import DeploymentId
-from meshserve.model.status import ApplicationState, DeploymentState
+from meshserve.core.seen import RECOVERING, SERVING, STARTING, STOPPING, Phase, SeenDeployment, SeenReplica
+from meshserve.core.weights import needs_reconfigure
+from meshserve.model.control import DesiredDeployment
+from meshserve.model.ids import DeploymentId, ReplicaId
+from meshserve.model.options import DeploymentOptions
+from meshserve.model.status import ApplicationState, DeploymentState, Trigger
 from sim.world import World
 
 CHOSEN = ("", "its node goes away")
 """Reasons to stop a replica that is well: our own doing."""
 
+REST_EVERY = 6
+"""Turns from one check of the resting law to the next."""
+
+FRESH_EVERY = 4 * REST_EVERY
+"""The same for the half of it that plans everything from scratch."""
+
+EARLY_EVERY = 2 * REST_EVERY
+"""The same for the law that nothing was due earlier."""
+
+A_MOMENT_S = 1e-6
+
 
 def check_laws(world: World, before: Plan, now: Plan) -> None:
     """All laws that hold at every instant."""
-    if world.turns % 4 == 0:  # it costs as much as everything else together
-        _is_at_rest(world, now)
+    # It costs as much as everything else together. Which turns are checked differs from seed to seed.
+    if (turn := world.turns + world.seed) % REST_EVERY == 0:
+        _is_at_rest(world, now, (now, None) if turn % FRESH_EVERY == 0 else (now,))
     for deployment in now.seen.deployments.values():
-        _targets_are_ready(world, deployment)
-        _ranks_are_unique(deployment)
-        _healthy_is_true(deployment)
+        # Only what changed: a replica that is alive and ready stays ready, the others look at nothing else.
+        if deployment is not before.seen.deployments.get(deployment.id):
+            _targets_are_ready(world, deployment)
+            _what_must_go_goes(deployment)
+            _ranks_are_unique(deployment)
+            _healthy_is_true(deployment)
+    _running_is_true(world, now)
+    _drained_before_killed(world, now)
     _never_too_many(world, now)
     _never_too_few(world, now)
     _versions_rise(before, now)
 
 
-def _is_at_rest(world: World, now: Plan) -> None:
+def check_nothing_was_due(world: World, until: float) -> None:
+    """Until the instant a plan names, time alone calls for nothing: planned from scratch, nothing is asked for.
+
+    Args:
+        until: when the next turn is; nothing is heard before.
+    """
+    now = world.plan
+    at = min(until, now.wake_at) - A_MOMENT_S
+    if at <= world.now or not now.seen.listed or (world.turns + world.seed) % EARLY_EVERY:
+        return
+    then = plan(world.desired, now.seen, at, lambda: "early", None)
+    assert not then.actions, f"{then.actions[:3]} was due before {at}, and the plan wakes at {now.wake_at}"
+    assert not then.targets and then.routes is None, f"{then.targets or then.routes} was due before {at}"
+    assert then.seen.applications == now.seen.applications, "the status has changed and nobody wakes to say so"
+
+
+def _is_at_rest(world: World, now: Plan, previously: tuple[Plan | None, ...]) -> None:
     """Planning at one instant comes to rest, whether or not the previous plan is used."""
-    for previous in (now, None) if world.turns % 16 == 0 else (now,):
+    for previous in previously:
         again = plan(world.desired, now.seen, world.now, lambda: "never", previous)
         assert not again.actions, f"a second plan asks for {again.actions[:3]}"
         assert not again.targets and again.routes is None, f"a second plan publishes {again.targets or again.routes}"
@@ -43,11 +77,18 @@ def _targets_are_ready(world: World, deployment: SeenDeployment) -> None:
     """A published target is ready and not draining; one that just died may not be known to be dead yet."""
     targets = world.published.get(deployment.id)
     for target in targets.replicas if targets is not None else ():
-        replica = next(one for one in world.replicas.values() if one.id.tag == target.tag)
+        replica = world.replicas[ReplicaId(deployment.id, target.tag)]
         assert replica.ready or not replica.alive, f"{replica.id} is published and not ready"
         seen = deployment.replicas.get(target.tag)
         if targets is deployment.published:
             assert seen is not None and seen.phase in SERVING, f"{replica.id} is published and {seen}"
+
+
+def _what_must_go_goes(deployment: SeenDeployment) -> None:
+    """A replica with a reason to stop is stopping, unless it is not known yet what it is."""
+    for replica in deployment.replicas.values():
+        allowed = not replica.retire or replica.phase in STOPPING or replica.phase in RECOVERING
+        assert allowed, f"{replica.id} has to go ({replica.retire}) and is {replica.phase}"
 
 
 def _ranks_are_unique(deployment: SeenDeployment) -> None:
@@ -55,18 +96,64 @@ def _ranks_are_unique(deployment: SeenDeployment) -> None:
     staying = [one for one in deployment.replicas.values() if one.phase not in STOPPING and not one.retire]
     ranks = [replica.rank.rank for replica in staying if replica.rank is not None]
     assert len(ranks) == len(set(ranks)), f"{deployment.id} has ranks {sorted(ranks)}"
-    if is_well(deployment) and not any(replica.ranking for replica in deployment.replicas.values()):
+    if _is_well(deployment) and not any(replica.ranking for replica in deployment.replicas.values()):
         assert sorted(ranks) == list(range(len(ranks))), f"{deployment.id} is well and has ranks {sorted(ranks)}"
 
 
-def _healthy_is_true(deployment: SeenDeployment) -> None:
-    """HEALTHY is never said of a deployment with fewer replicas in service than wanted."""
+def _is_well(deployment: SeenDeployment) -> bool:
     want = deployment.want
-    if want is None or deployment.status.state is not DeploymentState.HEALTHY:
+    if want is None or want.deleting or deployment.attempts.given_up or len(deployment.replicas) != want.count:
+        return False
+    return all(one.phase is Phase.READY and _is_current(one, want) for one in deployment.replicas.values())
+
+
+def _is_current(replica: SeenReplica, want: DesiredDeployment) -> bool:
+    build = replica.build
+    sent = not needs_reconfigure(build.options, want.spec.options) and build.route_prefix == want.route_prefix
+    return sent and build.version == want.version
+
+
+def _healthy_is_true(deployment: SeenDeployment) -> None:
+    """HEALTHY is said of a deployment only while what is wanted is in service, and is said as soon as all is well."""
+    want, state = deployment.want, deployment.status.state
+    if _is_well(deployment):
+        assert state is DeploymentState.HEALTHY, f"{deployment.id} is well and called {deployment.status}"
+    if want is None or state is not DeploymentState.HEALTHY:
         return
-    serving = [one for one in deployment.replicas.values() if one.phase in SERVING and not one.retire]
+    serving = _in_service(deployment)
     assert len(serving) >= want.count, f"{deployment.id} is called HEALTHY with {len(serving)} of {want.count}"
-    assert all(one.build.version == want.version for one in serving), f"{deployment.id} is HEALTHY and outdated"
+    assert all(_is_current(one, want) for one in serving), f"{deployment.id} is HEALTHY and outdated"
+
+
+def _in_service(deployment: SeenDeployment) -> list[SeenReplica]:
+    return [one for one in deployment.replicas.values() if one.phase in SERVING and not one.retire]
+
+
+def _running_is_true(world: World, now: Plan) -> None:
+    """RUNNING is said of the newest generation, and only when every deployment has taken it in and is well."""
+    for name, status in now.seen.applications.items():
+        application = world.desired.applications[name]
+        assert status.generation == application.generation, f"{name} reports generation {status.generation}"
+        if status.state is not ApplicationState.RUNNING:
+            continue
+        for spec in application.spec.deployments:
+            known = now.seen.deployments[spec.id]
+            assert known.want is world.desired.deployments[spec.id], f"{name} runs, {spec.id} has not heard of it"
+            by_itself = known.status.trigger is Trigger.AUTOSCALING
+            assert by_itself or known.status.state is DeploymentState.HEALTHY, f"{name} runs, {spec.id} is not well"
+
+
+def _drained_before_killed(world: World, now: Plan) -> None:
+    """A replica that serves is not killed: it leaves the targets and ends its calls first, or its time is over."""
+    for action in now.actions:
+        if not isinstance(action, ac.KillReplica):
+            continue
+        was = world.heard.deployments[action.replica.deployment].replicas[action.replica.tag]
+        assert was.phase not in SERVING, f"{was.id} serves and is killed"
+        if was.phase is Phase.DRAINING:
+            want = now.seen.deployments[was.id.deployment].want
+            options = want.spec.options if want is not None else was.build.options
+            assert world.now >= was.since + options.graceful_shutdown_timeout_s, f"{was.id} still has time"
 
 
 def _never_too_many(world: World, now: Plan) -> None:
@@ -92,15 +179,15 @@ def _never_too_few(world: World, now: Plan) -> None:
         want = world.desired.deployments[deployment_id]
         if want.deleting:
             continue
-        options = want.spec.options
-        rolling = now.seen.deployments[deployment_id].attempts.rolling
-        floor = want.count - batch_size(options, want.count) if rolling and may_dip else want.count
-        serving = [
-            one
-            for one in now.seen.deployments[deployment_id].replicas.values()
-            if one.phase in SERVING and not one.retire
-        ]
-        assert len(serving) >= floor, f"{deployment_id}: {len(serving)} serve, {floor} is the least"
+        deployment = now.seen.deployments[deployment_id]
+        may_miss = _away_in_rollout(want.spec.options, want.count) if deployment.attempts.rolling and may_dip else 0
+        serving, floor = len(_in_service(deployment)), want.count - may_miss
+        assert serving >= floor, f"{deployment_id}: {serving} serve, {floor} is the least"
+
+
+def _away_in_rollout(options: DeploymentOptions, count: int) -> int:
+    """How many may be away at a time: as many whole ones as the percentage holds, but one at least."""
+    return max((away for away in range(1, count + 1) if away <= options.rolling_update_percentage * count), default=1)
 
 
 def _taken_by_us(world: World, now: Plan) -> dict[DeploymentId, bool]:

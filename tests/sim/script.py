@@ -35,6 +35,10 @@ class SteadyWorld(World):
         """No chance."""
         return mean_s
 
+    def waking(self, wake_at: float) -> float:
+        """On the instant: here a decision on time is told from one a little late."""
+        return wake_at
+
 
 def play(text: str) -> str:
     """Plays a scenario; returns it with the transcript of this run."""

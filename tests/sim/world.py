@@ -83,9 +83,13 @@ class World:
         bad_versions: code versions whose constructor always raises.
         nodes: how many machines there are.
         room: how many replicas have room at a time.
+        grid_s: what happens within so long happens at once.
     """
 
-    def __init__(self, seed: int, faults: Faults | None = None, nodes: int = 2, room: int = 10_000) -> None:
+    def __init__(
+        self, seed: int, faults: Faults | None = None, nodes: int = 2, room: int = 10_000, grid_s: float = GRID_S
+    ) -> None:
+        self.seed = seed
         self.rng = Random(seed)
         self.now = 0.0
         self.faults = faults or Faults()
@@ -94,6 +98,7 @@ class World:
         self.stored = True
         self.nodes = {f"n{i}": SeenNode(f"n{i}", f"10.0.0.{i}", is_head=i == 0) for i in range(nodes)}
         self.room = room
+        self.grid_s = grid_s
         self.replicas: dict[ReplicaId, FakeReplica] = {}
         self.proxies: dict[str, FakeProxy] = {}
         self.published: dict[DeploymentId, DeploymentTargets] = {}
@@ -102,6 +107,7 @@ class World:
         self.plan = Plan(self.desired, self.seen, wake_at=0.0)
         self.life = 1
         self.turns = 0
+        self.before_turn: Callable[[World, float], None] = lambda world, due: None
         self.after_turn: Callable[[World, Plan, Plan], None] = lambda world, before, now: None
         self.log: list[str] = []
         self._planned: Plan | None = None
@@ -115,18 +121,26 @@ class World:
     def at(self, delay_s: float, happening: Callable[[], None]) -> None:
         """Something will happen, on a grid: a real loop, too, hears of several things at once."""
         self._sequence += 1
-        at = math.ceil((self.now + delay_s) / GRID_S) * GRID_S
-        heapq.heappush(self._queue, (at, self._sequence, happening))
+        heapq.heappush(self._queue, (self._on_grid(self.now + delay_s), self._sequence, happening))
+
+    def _on_grid(self, at: float) -> float:
+        return math.ceil(at / self.grid_s) * self.grid_s if at < math.inf else at
 
     def soon(self, mean_s: float = 0.5) -> float:
         """A short while, by chance."""
         return self.rng.expovariate(1 / mean_s)
 
+    def waking(self, wake_at: float) -> float:
+        """When the loop really wakes: a little late, so that checks that are due together are one turn."""
+        return self._on_grid(wake_at)
+
     def run(self, until: float) -> None:
         """Lets time pass."""
-        self.turn()
+        if self._inbox or self.desired is not self.plan.desired:
+            self.turn()
         while True:
-            due = min(self._queue[0][0] if self._queue else float("inf"), self.plan.wake_at)
+            due = min(self._queue[0][0] if self._queue else math.inf, self.waking(self.plan.wake_at))
+            self.before_turn(self, due)
             if due > until:
                 self.now = until
                 return
@@ -186,26 +200,7 @@ class World:
     # -- actions -------------------------------------------------------------------------------------------------
 
     def _perform(self, action: ac.Action) -> None:
-        handlers: dict[type[Any], Callable[[Any], None]] = {
-            ac.ListProcesses: self._list,
-            ac.LookAtNodes: self._look,
-            ac.StartReplica: self._start,
-            ac.InitializeReplica: self._initialize,
-            ac.ReconfigureReplica: self._reconfigure,
-            ac.CheckReplica: self._check,
-            ac.DescribeReplica: self._describe,
-            ac.DrainReplica: self._drain,
-            ac.KillReplica: self._kill,
-            ac.StartProxy: self._start_proxy,
-            ac.FindProxy: self._find_proxy,
-            ac.CheckProxy: self._check_proxy,
-            ac.DrainProxy: lambda action: None,
-            ac.KillProxy: self._kill_proxy,
-            ac.RecordFailure: self._record_failure,
-            ac.Forget: self._forget,
-            ac.ClearStore: self._clear,
-        }
-        handlers[type(action)](action)
+        _EFFECTS[type(action)](self, action)
 
     def _list(self, action: ac.ListProcesses) -> None:
         life = self.life
@@ -329,7 +324,8 @@ class World:
                 ),
             )
 
-        self.at(self.soon(0.3), described)
+        held_up = self.faults.lost_answer and self.rng.random() < self.faults.lost_answer
+        self.at(self.soon(0.3) + (self.rng.uniform(1, 14) if held_up else 0.0), described)
 
     def _drain(self, action: ac.DrainReplica) -> None:
         replica = self.replicas[action.replica]
@@ -338,9 +334,11 @@ class World:
         self.at(takes_s, self._answer(ev.ReplicaDrained(replica.id)))
 
     def _kill(self, action: ac.KillReplica) -> None:
-        replica, answer = self.replicas[action.replica], self._answer(ev.ReplicaDied(action.replica))
+        replica, answer, life = self.replicas[action.replica], self._answer(ev.ReplicaDied(action.replica)), self.life
 
         def killed() -> None:
+            if life != self.life:
+                self.die(replica)  # the next controller may have found it alive: it hears of its death as of any other
             replica.alive = replica.ready = False
             answer()
 
@@ -390,3 +388,24 @@ class World:
     def leave(self, node_id: str, in_s: float) -> None:
         """A machine announces that it goes away."""
         self.nodes[node_id] = replace(self.nodes[node_id], leaves_at=self.now + in_s)
+
+
+_EFFECTS: dict[type[Any], Callable[[World, Any], None]] = {
+    ac.ListProcesses: World._list,
+    ac.LookAtNodes: World._look,
+    ac.StartReplica: World._start,
+    ac.InitializeReplica: World._initialize,
+    ac.ReconfigureReplica: World._reconfigure,
+    ac.CheckReplica: World._check,
+    ac.DescribeReplica: World._describe,
+    ac.DrainReplica: World._drain,
+    ac.KillReplica: World._kill,
+    ac.StartProxy: World._start_proxy,
+    ac.FindProxy: World._find_proxy,
+    ac.CheckProxy: World._check_proxy,
+    ac.DrainProxy: lambda world, action: None,
+    ac.KillProxy: World._kill_proxy,
+    ac.RecordFailure: World._record_failure,
+    ac.Forget: World._forget,
+    ac.ClearStore: World._clear,
+}
