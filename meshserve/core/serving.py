@@ -57,6 +57,5 @@ def is_well(deployment: SeenDeployment) -> bool:
     if want is None or want.deleting or deployment.attempts.given_up or len(deployment.replicas) != want.count:
         return False
     return all(
-        replica.phase is Phase.READY and not replica.retire and not is_outdated(replica, want)
-        for replica in deployment.replicas.values()
+        replica.phase is Phase.READY and not is_outdated(replica, want) for replica in deployment.replicas.values()
     )

@@ -24,7 +24,7 @@ def targets_of(deployment: SeenDeployment, scene: Scene) -> DeploymentTargets | 
         return DeploymentTargets(deployment.id, UNPUBLISHED, exists=False)
     if scene.now < scene.publish_at and any(one.phase in RECOVERING for one in deployment.replicas.values()):
         return None
-    serving = [one for one in deployment.replicas.values() if one.phase in SERVING and not one.retire]
+    serving = [one for one in deployment.replicas.values() if one.phase in SERVING]
     return DeploymentTargets(
         deployment.id,
         UNPUBLISHED,
