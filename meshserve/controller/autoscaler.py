@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from meshserve.controller.ledger import Ledger
 from meshserve.controller.loads import Loads, RouterLoad
-from meshserve.controller.scaling_policies import PolicyName, make_policy
+from meshserve.controller.scaling_policies import PolicyName, in_wall_time, make_policy
 from meshserve.controller.tasks import Tasks
 from meshserve.core.autoscale import Bounds, ScalingPlan, ScalingState, plan_application, plan_replicas, scaling_context
 from meshserve.core.capacity import scaling_bounds
@@ -164,14 +165,14 @@ class Autoscaler:
         if policy_json := _application_policy(desired, first.app):
             of_app = json.loads(policy_json)
             name = PolicyName.of(of_app["policy_function"], of_app.get("policy_kwargs", {}), paths)
-            policy = await self._policy(group, name)
+            policy = in_wall_time(await self._policy(group, name), time.time() - self._clock())
             return await asyncio.to_thread(plan_application, contexts, states, policy)
         context = contexts[first]
         if not context.config.policy_function:
             return {first: plan_replicas(context, states[first])}
         config = context.config
         name = PolicyName.of(config.policy_function, config.policy_kwargs, paths, config.policy_pickle)
-        policy = await self._policy(group, name)
+        policy = in_wall_time(await self._policy(group, name), time.time() - self._clock())
         return {first: await asyncio.to_thread(plan_replicas, context, states[first], policy)}
 
     async def _policy(self, group: str, name: PolicyName) -> Callable[..., Any]:

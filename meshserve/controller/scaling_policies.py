@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshserve.core.scaling_policy import bind_policy
+from meshserve.model.autoscaling import AutoscalingContext
+from meshserve.model.ids import DeploymentId
 from meshserve.rpc.import_path import import_from, import_object
 
 
@@ -46,3 +48,19 @@ def make_policy(name: PolicyName) -> Callable[..., Any]:
     import_from(name.import_paths)
     found = pickle.loads(base64.b64decode(name.pickled)) if name.pickled else import_object(name.function)
     return bind_policy(found, json.loads(name.kwargs_json))
+
+
+def in_wall_time(policy: Callable[..., Any], ahead_s: float) -> Callable[..., Any]:
+    """A policy that is told times since the epoch, as its author reads clocks, whatever the controller counts.
+
+    Args:
+        policy: of a deployment (told one context) or of an application (told many).
+        ahead_s: how far the wall's clock is ahead of the controller's.
+    """
+
+    def ask(told: AutoscalingContext | Mapping[DeploymentId, AutoscalingContext]) -> Any:
+        if isinstance(told, AutoscalingContext):
+            return policy(told.shifted(ahead_s))
+        return policy({deployment: context.shifted(ahead_s) for deployment, context in told.items()})
+
+    return ask

@@ -6,7 +6,7 @@ These names are what users of this programming model write policies against; `co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from meshserve.model.ids import DeploymentId, ReplicaId
@@ -22,7 +22,7 @@ class TimeStampedValue(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AutoscalingContext:
-    """One deployment at one instant. Times are seconds on the controller's clock, the same for every field.
+    """One deployment at one instant. Times are seconds on one clock; for policies of users, since the epoch.
 
     Attributes:
         deployment_id: whom this is about.
@@ -66,6 +66,23 @@ class AutoscalingContext:
         # Fields all the same: those who test a policy of their own write a context with all its names.
         object.__setattr__(self, "deployment_name", self.deployment_name or self.deployment_id.name)
         object.__setattr__(self, "app_name", self.app_name or self.deployment_id.app)
+
+    def shifted(self, by_s: float) -> AutoscalingContext:
+        """The same on a clock that is ahead by so many seconds."""
+        raw = {
+            name: {
+                replica: tuple(TimeStampedValue(at + by_s, value) for at, value in series)
+                for replica, series in of_metric.items()
+            }
+            for name, of_metric in self.raw_metrics.items()
+        }
+        return replace(
+            self,
+            current_time=self.current_time + by_s,
+            last_scale_up_time=None if self.last_scale_up_time is None else self.last_scale_up_time + by_s,
+            last_scale_down_time=None if self.last_scale_down_time is None else self.last_scale_down_time + by_s,
+            raw_metrics=raw,
+        )
 
     @property
     def total_running_requests(self) -> float:

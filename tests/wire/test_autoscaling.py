@@ -1,6 +1,7 @@
 """Autoscaling by a real controller over loopback: a router's reports become replicas."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -54,8 +55,11 @@ def broken(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
 
 def backlog(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
     """A user's policy that looks at what replicas say of themselves."""
+    now = time.time()
+    assert abs(context.current_time - now) < 60
     latest = [series[-1].value for series in context.raw_metrics.get("backlog", {}).values()]
     assert list(context.aggregated_metrics.get("backlog", {})) == list(context.raw_metrics.get("backlog", {}))
+    assert all(abs(series[-1].timestamp - now) < 60 for series in context.raw_metrics.get("backlog", {}).values())
     return max(latest, default=1), {}
 
 
