@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
+from meshserve.model.call import Call as MeshCall
 from meshserve.model.call import Encoding, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.model.ids import DeploymentId
@@ -28,7 +29,6 @@ from meshserve.telemetry.failed_calls import log_failed
 from meshserve.telemetry.registry import PROCESS
 from meshserve.telemetry.replica import ReplicaMetrics
 from meshserve.v1 import replica_pb2, replica_pb2_grpc
-from meshserve.wire.calls import call_from_start
 from meshserve.wire.claims import Claim, decode_claim, encode_claim
 
 
@@ -108,29 +108,32 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
     # -- what both kinds of RPC share ----------------------------------------------------------------------------
 
     def enter(
-        self, frame: replica_pb2.StartFrame, peer: Peer, reserved: bool = False
+        self, call: MeshCall, call_id: int, credits: int, peer: Peer, reserved: bool = False
     ) -> Running | replica_pb2.RejectedFrame:
         """Accepts a call and starts it, or says why not.
 
         Args:
+            call: the call.
+            call_id: in its session.
+            credits: the first allowance for output.
+            peer: where its frames go.
             reserved: a slot is held for it; it is given back if the call cannot use it.
         """
         now = time.monotonic()
-        call = call_from_start(frame, self.deployment, now)
         if call.deadline is not None and call.deadline <= now:
             self._metrics.expired += 1
             if reserved:
                 self.admission.release()
-            return rejected(frame.call_id, EXPIRED)
+            return rejected(call_id, EXPIRED)
         if reserved:
             pass
         elif call.bypass_limit and not self.admission.draining:
             self.admission.force()
         elif not self.admission.admit():
             self._metrics.refused(self.admission.draining)
-            return replica_pb2.RejectedFrame(call_id=frame.call_id)
+            return replica_pb2.RejectedFrame(call_id=call_id)
         assert self.user_loop is not None
-        running = Running(call, frame.call_id, peer, frame.initial_credits, self._io, self.user_loop)
+        running = Running(call, call_id, peer, credits, self._io, self.user_loop)
         running.accepted_at = now
         if call.deadline is not None:
             running.deadline_timer = asyncio.get_running_loop().call_later(call.deadline - now, running.cancel)

@@ -6,6 +6,7 @@ The same door, admission and user code as a session; gRPC's own flow control tak
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from meshserve.replica.running import Running
 from meshserve.routing.service import credit_cost
 from meshserve.settings import INITIAL_CREDITS
 from meshserve.v1 import replica_pb2
-from meshserve.wire.calls import add_items, fill_failure, fill_result
+from meshserve.wire.calls import add_items, call_from_start, fill_failure, fill_result
 
 if TYPE_CHECKING:
     from meshserve.replica.door import Door
@@ -36,7 +37,7 @@ class PlainCall:
 
     async def unary(self, start: replica_pb2.StartFrame) -> replica_pb2.CallResponse:
         """Runs a unary call."""
-        outcome = self._door.enter(start, self)
+        outcome = self._enter(start, 0)
         if not isinstance(outcome, Running):
             return replica_pb2.CallResponse(rejected=outcome, load=self._door.load())
         self._running = outcome
@@ -46,8 +47,7 @@ class PlainCall:
 
     async def stream(self, start: replica_pb2.StartFrame) -> AsyncIterator[replica_pb2.CallStreamResponse]:
         """Runs a call that streams out."""
-        start.initial_credits = INITIAL_CREDITS
-        outcome = self._door.enter(start, self)
+        outcome = self._enter(start, INITIAL_CREDITS)
         if not isinstance(outcome, Running):
             yield replica_pb2.CallStreamResponse(rejected=outcome)
             return
@@ -65,6 +65,10 @@ class PlainCall:
                 return
             else:
                 await self._wait()
+
+    def _enter(self, start: replica_pb2.StartFrame, credits: int) -> Running | replica_pb2.RejectedFrame:
+        call = call_from_start(start, self._door.deployment, time.monotonic())
+        return self._door.enter(call, start.call_id, credits, self)
 
     async def _wait(self) -> None:
         await self._changed.wait()

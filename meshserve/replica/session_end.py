@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from meshserve.rpc.attachments import MEMORY_KEY, can_read, memory_probe
 from meshserve.rpc.batch_writer import BatchWriter
 from meshserve.settings import INLINE_LIMIT_BYTES, SESSION_MESSAGE_BYTES
 from meshserve.v1 import replica_pb2
-from meshserve.wire.calls import add_items, fill_failure, fill_result, items_from_proto
+from meshserve.wire.batches import ResultBatches, calls_from_batch
+from meshserve.wire.calls import add_items, call_from_start, fill_failure, fill_result, items_from_proto
 
 if TYPE_CHECKING:
     from meshserve.replica.door import Door
@@ -89,29 +91,33 @@ class SessionEnd:
         running = self._running
         for frame in message.starts:
             self._start(frame)
+        for batch in message.batches:
+            credits = batch.template.initial_credits
+            for call_id, call in calls_from_batch(batch, self._door.deployment, time.monotonic()):
+                self._entered(self._door.enter(call, call_id, credits, self))
         for items in message.items:
-            call = running.get(items.call_id)
-            if call is not None:
-                call.feed(items_from_proto(items, call.call.payload.encoding))
+            fed = running.get(items.call_id)
+            if fed is not None:
+                fed.feed(items_from_proto(items, fed.call.payload.encoding))
         for call_id in message.ends:
-            call = running.get(call_id)
-            if call is not None:
-                call.end_input()
+            ended = running.get(call_id)
+            if ended is not None:
+                ended.end_input()
         for call_id in message.cancels:
-            call = running.get(call_id)
-            if call is not None:
-                call.cancel()
+            cancelled = running.get(call_id)
+            if cancelled is not None:
+                cancelled.cancel()
             elif call_id in self._reserved:
                 self._release(call_id)
         for credit in message.credits:
-            call = running.get(credit.call_id)
-            if call is not None:
-                call.grant(credit.credits)
+            granted = running.get(credit.call_id)
+            if granted is not None:
+                granted.grant(credit.credits)
         for retain in message.retains:
-            call = running.get(retain.call_id)
-            if call is not None:
-                call.keys.append(retain.key)
-                self._door.kept.expect(retain.key, partial(to_io, call.cancel))
+            kept = running.get(retain.call_id)
+            if kept is not None:
+                kept.keys.append(retain.key)
+                self._door.kept.expect(retain.key, partial(to_io, kept.cancel))
                 self._retained.append(retain.call_id)
                 self._writer.wake()
 
@@ -119,7 +125,9 @@ class SessionEnd:
         if frame.reserve:
             self._reserve(frame.call_id)
             return
-        outcome = self._door.enter(frame, self) if not frame.reservation else self._use_reservation(frame)
+        self._entered(self._enter(frame))
+
+    def _entered(self, outcome: Running | replica_pb2.RejectedFrame) -> None:
         if isinstance(outcome, Running):
             self._running[outcome.call_id] = outcome
             if outcome.call.kind is not CallKind.UNARY:
@@ -150,11 +158,14 @@ class SessionEnd:
         else:
             self._reject(replica_pb2.RejectedFrame(call_id=call_id))
 
-    def _use_reservation(self, frame: replica_pb2.StartFrame) -> Running | replica_pb2.RejectedFrame:
-        if frame.reservation not in self._reserved:
-            return rejected(frame.call_id, NOT_RESERVED)
-        self._reserved.discard(frame.reservation)
-        return self._door.enter(frame, self, reserved=True)
+    def _enter(self, frame: replica_pb2.StartFrame) -> Running | replica_pb2.RejectedFrame:
+        reserved = frame.reservation != 0
+        if reserved:
+            if frame.reservation not in self._reserved:
+                return rejected(frame.call_id, NOT_RESERVED)
+            self._reserved.discard(frame.reservation)
+        call = call_from_start(frame, self._door.deployment, time.monotonic())
+        return self._door.enter(call, frame.call_id, frame.initial_credits, self, reserved)
 
     def _release(self, call_id: int) -> None:
         self._reserved.discard(call_id)
@@ -255,7 +266,8 @@ class SessionEnd:
             self._greet(message)
         self._announce = False
         self._add_load(message.load)
-        self._door.sending.sent(len(message.results) + len(message.items) + len(message.rejected), size)
+        results = len(message.results) + sum(len(batch.call_ids) for batch in message.result_batches)
+        self._door.sending.sent(results + len(message.items) + len(message.rejected), size)
         return message
 
     def _greet(self, message: replica_pb2.SessionResponse) -> None:
@@ -280,16 +292,22 @@ class SessionEnd:
 
     def _add_results(self, message: replica_pb2.SessionResponse) -> int:
         size = 0
-        results, add = self._results, message.results.add
+        results, batches = self._results, ResultBatches(message.result_batches)
         while results and size < SESSION_MESSAGE_BYTES:
             running, payload, failure = results.popleft()
-            frame = add()
             if failure is not None:
-                fill_failure(frame, running.call_id, self._door.refine(running, failure), running.finish)
+                fill_failure(
+                    message.results.add(), running.call_id, self._door.refine(running, failure), running.finish
+                )
                 size += 256
+                continue
+            encoding = running.call.payload.encoding
+            if running.finish is None and (payload is None or not payload.buffers):
+                batches.add(running.call_id, payload, encoding)
             else:
-                fill_result(frame, running.call_id, payload, running.call.payload.encoding, running.finish)
-                size += payload.size_bytes + 8 if payload is not None else 8
+                fill_result(message.results.add(), running.call_id, payload, encoding, running.finish)
+            size += payload.size_bytes + 8 if payload is not None else 8
+        batches.close()
         return size
 
     def _add_streams(self, message: replica_pb2.SessionResponse, before: int) -> int:

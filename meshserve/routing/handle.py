@@ -27,7 +27,7 @@ from meshserve.routing.response import DeploymentResponse
 from meshserve.routing.response_stream import DeploymentResponseGenerator, StreamedItems
 from meshserve.routing.scope import RequestScope, request_scope
 from meshserve.routing.selection import Choosing, ReplicaSelection, SlotConnection
-from meshserve.routing.sending import claims_usable, send, send_large, send_later
+from meshserve.routing.sending import claims_lately_usable, claims_usable, send, send_large, send_later
 from meshserve.routing.service import Service
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.segments import segment_pool
@@ -254,7 +254,7 @@ class DeploymentHandle(Generic[T]):
             call = Call(
                 connection.deployment, options.method_name, CallKind.UNARY, encode_plain(args), context, deadline
             )
-            call.accepts_claims, call.accepts_segments = claims_usable(), True
+            call.accepts_claims, call.accepts_segments = claims_lately_usable(), True
             to_io(send, connection.service, call, response)
             return response
         if options.stream:

@@ -30,7 +30,9 @@ from meshserve.rpc.token import token_metadata
 from meshserve.settings import INITIAL_CREDITS, SESSION_MESSAGE_BYTES
 from meshserve.telemetry.caller import CALLER, SessionMetrics
 from meshserve.v1 import replica_pb2, replica_pb2_grpc
+from meshserve.wire.batches import StartBatches, fits_batch, results_from_batch
 from meshserve.wire.calls import (
+    ENCODINGS,
     HAS_FAILURE,
     HAS_FINISH,
     add_items,
@@ -183,22 +185,31 @@ class Session:
         """The next message: everything that is ready, up to about the size limit."""
         message = replica_pb2.SessionRequest()
         size, now = 0, self._now()
-        starts, add = self._starts, message.starts.add
+        starts, batches = self._starts, StartBatches(message.batches, now)
+        count = 0
         while starts and size < SESSION_MESSAGE_BYTES:
-            flight = starts.popleft()
+            flight = starts[0]
             if flight.stage is not Stage.ASSIGNED:  # cancelled meanwhile
-                continue
-            flight.stage = Stage.SENT
-            flight.sent_at = now
-            if flight.call.reserve:
-                fill_reserve(add(), flight.call_id, flight.call)
-                size += 64
+                starts.popleft()
                 continue
             call, payload = flight.call, flight.call.payload
             if type(payload) is SharedPayload:
                 payload = self._shared(flight, payload)
-            fill_start(add(), flight.call_id, call, payload, now, INITIAL_CREDITS if flight.stream is not None else 0)
+            credits = INITIAL_CREDITS if flight.stream is not None else 0
+            if fits_batch(call, payload):
+                batches.add(flight.call_id, call, payload, credits)
+            elif batches:
+                break  # calls are read after those that stand alone: this one would overtake them
+            elif call.reserve:
+                fill_reserve(message.starts.add(), flight.call_id, call)
+            else:
+                fill_start(message.starts.add(), flight.call_id, call, payload, now, credits)
+            starts.popleft()
+            flight.stage = Stage.SENT
+            flight.sent_at = now
             size += payload.size_bytes + 64
+            count += 1
+        batches.close()
         for call_id in tuple(self._inputs) if self._inputs else ():
             if size >= SESSION_MESSAGE_BYTES:
                 break
@@ -215,7 +226,7 @@ class Session:
             self._add_retains(message)
         if not (size or message.cancels or message.ends or message.retains):
             return None
-        self.metrics.sent(len(message.starts) + len(message.items) + len(message.cancels), size)
+        self.metrics.sent(count + len(message.items) + len(message.cancels), size)
         return message
 
     def _shared(self, flight: Flight, payload: SharedPayload) -> Payload:
@@ -328,6 +339,8 @@ class Session:
             flight = flights.pop(result.call_id, None)
             if flight is not None:
                 self._over(flight, result)
+        for batch in message.result_batches:
+            self._over_plainly(batch)
         if message.rejected:
             for rejected in message.rejected:
                 flight = flights.pop(rejected.call_id, None)
@@ -340,6 +353,23 @@ class Session:
             if flight is not None and flight.input is not None:
                 flight.input.grant(credit.credits)
         self._owner.on_load(message.load)
+
+    def _over_plainly(self, batch: replica_pb2.ResultBatch) -> None:
+        named = ENCODINGS[batch.encoding] if batch.encoding else None
+        flights, owner = self._flights, self._owner
+        for call_id, body in results_from_batch(batch):
+            flight = flights.pop(call_id, None)
+            if flight is None:
+                continue
+            if flight.input is not None:
+                self._inputs.pop(call_id, None)
+            owner.on_over(flight)
+            if flight.sent_at:
+                owner.on_answered(flight)
+            payload = Payload(body, named or flight.call.payload.encoding)
+            if named is Encoding.CLAIM:
+                payload = attachments().attach(payload) or payload
+            flight.finish(payload, None)
 
     def _over(self, flight: Flight, result: replica_pb2.ResultFrame) -> None:
         if flight.input is not None:

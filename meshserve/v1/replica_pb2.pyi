@@ -5,7 +5,7 @@ The data plane: how a process calls a replica.
 
 Contract of a session. One session carries all calls from one process to one replica. A message
 carries every frame that was ready when the stream became writable; frames of one message are to
-be read in the order of the fields (starts, items, ends, cancels, credits).
+be read in the order of the fields (starts, batches, items, ends, cancels, credits).
 
 * A call id is chosen by the caller, unique within the session, never reused.
 * The replica answers a start with `accepted` (streaming kinds) or directly with a result (unary),
@@ -52,6 +52,7 @@ class SessionRequest(message.Message):
     CANCELS_FIELD_NUMBER: builtins.int
     CREDITS_FIELD_NUMBER: builtins.int
     RETAINS_FIELD_NUMBER: builtins.int
+    BATCHES_FIELD_NUMBER: builtins.int
     @builtins.property
     def starts(self) -> containers.RepeatedCompositeFieldContainer[StartFrame]:
         """New calls."""
@@ -76,6 +77,10 @@ class SessionRequest(message.Message):
     def retains(self) -> containers.RepeatedCompositeFieldContainer[RetainFrame]:
         """Calls whose result is to be kept for collection by others as well."""
 
+    @builtins.property
+    def batches(self) -> containers.RepeatedCompositeFieldContainer[StartBatch]:
+        """More new calls, in order; to be read after `starts`."""
+
     def __init__(
         self,
         *,
@@ -85,10 +90,63 @@ class SessionRequest(message.Message):
         cancels: abc.Iterable[builtins.int] | None = ...,
         credits: abc.Iterable[CreditFrame] | None = ...,
         retains: abc.Iterable[RetainFrame] | None = ...,
+        batches: abc.Iterable[StartBatch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cancels", b"cancels", "credits", b"credits", "ends", b"ends", "items", b"items", "retains", b"retains", "starts", b"starts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batches", b"batches", "cancels", b"cancels", "credits", b"credits", "ends", b"ends", "items", b"items", "retains", b"retains", "starts", b"starts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StartBatch(message.Message):
+    """New calls that are alike but for what has a column. Every column has an entry for each call, or none at all."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: builtins.int
+    CALL_IDS_FIELD_NUMBER: builtins.int
+    BODIES_FIELD_NUMBER: builtins.int
+    REQUEST_IDS_FIELD_NUMBER: builtins.int
+    CLIENTS_FIELD_NUMBER: builtins.int
+    TIMES_LEFT_S_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def template(self) -> StartFrame:
+        """What the calls have in common. Without call id, body, request id and time left."""
+
+    @builtins.property
+    def call_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Their ids."""
+
+    @builtins.property
+    def bodies(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """Their arguments."""
+
+    @builtins.property
+    def request_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Their request ids."""
+
+    @builtins.property
+    def clients(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Their clients; empty when none is known."""
+
+    @builtins.property
+    def times_left_s(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Seconds until their deadlines; empty when there are none."""
+
+    def __init__(
+        self,
+        *,
+        template: StartFrame | None = ...,
+        call_ids: abc.Iterable[builtins.int] | None = ...,
+        bodies: abc.Iterable[builtins.bytes] | None = ...,
+        request_ids: abc.Iterable[builtins.str] | None = ...,
+        clients: abc.Iterable[builtins.str] | None = ...,
+        times_left_s: abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bodies", b"bodies", "call_ids", b"call_ids", "clients", b"clients", "request_ids", b"request_ids", "template", b"template", "times_left_s", b"times_left_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -131,6 +189,7 @@ class SessionResponse(message.Message):
     RETAINED_FIELD_NUMBER: builtins.int
     MEMORY_PROBE_FIELD_NUMBER: builtins.int
     SHARES_MEMORY_FIELD_NUMBER: builtins.int
+    RESULT_BATCHES_FIELD_NUMBER: builtins.int
     memory_probe: builtins.str
     """In the first message: by what the caller finds out whether it can read this process's shared memory."""
     shares_memory: builtins.bool
@@ -165,6 +224,10 @@ class SessionResponse(message.Message):
     def retained(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """Calls whose result will be kept as was asked. Not named: the call is over, and its result on its way."""
 
+    @builtins.property
+    def result_batches(self) -> containers.RepeatedCompositeFieldContainer[ResultBatch]:
+        """More results and ends of calls; to be read after `items`."""
+
     def __init__(
         self,
         *,
@@ -177,10 +240,43 @@ class SessionResponse(message.Message):
         retained: abc.Iterable[builtins.int] | None = ...,
         memory_probe: builtins.str = ...,
         shares_memory: builtins.bool = ...,
+        result_batches: abc.Iterable[ResultBatch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "credits", b"credits", "items", b"items", "load", b"load", "memory_probe", b"memory_probe", "rejected", b"rejected", "results", b"results", "retained", b"retained", "shares_memory", b"shares_memory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "credits", b"credits", "items", b"items", "load", b"load", "memory_probe", b"memory_probe", "rejected", b"rejected", "result_batches", b"result_batches", "results", b"results", "retained", b"retained", "shares_memory", b"shares_memory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResultBatch(message.Message):
+    """Results of calls that succeeded and have nothing but a body."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CALL_IDS_FIELD_NUMBER: builtins.int
+    BODIES_FIELD_NUMBER: builtins.int
+    ENCODING_FIELD_NUMBER: builtins.int
+    encoding: payload_pb2.Encoding.ValueType
+    """How the bodies are encoded, when it differs from the arguments' encoding; else unspecified."""
+    @builtins.property
+    def call_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The calls' ids."""
+
+    @builtins.property
+    def bodies(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """Their results; empty for the end of a streaming call."""
+
+    def __init__(
+        self,
+        *,
+        call_ids: abc.Iterable[builtins.int] | None = ...,
+        bodies: abc.Iterable[builtins.bytes] | None = ...,
+        encoding: payload_pb2.Encoding.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bodies", b"bodies", "call_ids", b"call_ids", "encoding", b"encoding"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

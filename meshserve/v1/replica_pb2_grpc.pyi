@@ -5,7 +5,7 @@ The data plane: how a process calls a replica.
 
 Contract of a session. One session carries all calls from one process to one replica. A message
 carries every frame that was ready when the stream became writable; frames of one message are to
-be read in the order of the fields (starts, items, ends, cancels, credits).
+be read in the order of the fields (starts, batches, items, ends, cancels, credits).
 
 * A call id is chosen by the caller, unique within the session, never reused.
 * The replica answers a start with `accepted` (streaming kinds) or directly with a result (unary),
