@@ -19,10 +19,14 @@ class Invocation(Protocol):
     Attributes:
         call: the call; its deadline is on this process's monotonic clock.
         finish: status and trailers to send with the end; None for none. An adapter sets it.
+        verb: the method of an HTTP request, for the log. An adapter sets it.
+        status: of its response. An adapter sets it.
     """
 
     call: Call
     finish: Finish | None
+    verb: str
+    status: int
 
     def inputs(self) -> AsyncIterator[Payload]:
         """The input items of a call that streams in; ends when the caller ended them or the call is over."""

@@ -152,7 +152,7 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
             log_failed(call.context, failure)
         self._metrics.ended(call.method, seconds, kind)
         if ACCESS.enabled:
-            ACCESS.add((now, call.context.request_id, "", "CALL", call.method, outcome(kind), seconds))
+            ACCESS.add((now, call.context.request_id, *_described(running, failure), seconds))
 
     def refine(self, running: Running, failure: Failure) -> Failure:
         """A cancellation because the deadline passed is reported as that."""
@@ -210,3 +210,13 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
     async def close_sessions(self) -> None:
         """Ends every stream in good order, after all that was accepted has been answered."""
         await asyncio.gather(*(session.close() for session in tuple(self._sessions)))
+
+
+def _described(running: Running, failure: Failure | None) -> tuple[str, str, str, str]:
+    """Route, verb, what was called and how that ended, for the access log; an HTTP request as HTTP has it."""
+    call = running.call
+    if not running.verb:
+        return "", "CALL", call.method, outcome(failure.kind if failure is not None else None)
+    route = call.context.route or "/"
+    status = running.status or (failure.status if failure is not None else 0)
+    return route, running.verb, route, str(status)

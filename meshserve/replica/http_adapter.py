@@ -22,6 +22,8 @@ from meshserve.replica.user_code import UserCode
 from meshserve.user.ingress import AsgiIngress
 from meshserve.wire.http import Scope, scope_of
 
+WEBSOCKET = "WEBSOCKET"
+
 
 class HttpAdapter:
     """See `replica.adapter.Adapter`.
@@ -42,8 +44,10 @@ class HttpAdapter:
         arguments = invocation.call.payload
         scope = scope_of(arguments)
         if scope["type"] == "websocket":
+            invocation.verb = WEBSOCKET
             await self._serve_websocket(invocation, scope)
         else:
+            invocation.verb = scope["method"]
             await self._serve_http(invocation, scope, bytes(arguments.buffers[0]) if arguments.buffers else b"")
         return None
 

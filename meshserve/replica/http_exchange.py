@@ -32,11 +32,23 @@ class HttpExchange:
         over: whether the response is complete.
     """
 
-    __slots__ = ("_body", "_inlet", "_loop", "_outlet", "_start", "_trailers", "_waiter", "over", "started")
+    __slots__ = (
+        "_body",
+        "_inlet",
+        "_invocation",
+        "_loop",
+        "_outlet",
+        "_start",
+        "_trailers",
+        "_waiter",
+        "over",
+        "started",
+    )
 
     def __init__(self, invocation: Invocation, body: bytes) -> None:
         self.started = False
         self.over = False
+        self._invocation = invocation
         self._loop = asyncio.get_running_loop()
         self._outlet = Outlet(invocation)
         self._inlet = Inlet(invocation, _body_of) if invocation.call.kind.streams_in else None
@@ -83,6 +95,7 @@ class HttpExchange:
         if kind == "http.response.start" and not self.started:
             self.started = True
             self._start = message
+            self._invocation.status = message["status"]
             self._trailers = bool(message.get("trailers"))
             self._loop.call_soon(self._release_start)
         elif kind == "http.response.body" and self.started and not self.over:
@@ -123,6 +136,7 @@ class HttpExchange:
     async def respond(self, status: int, headers: Iterable[Iterable[bytes]], body: bytes) -> None:
         """Sends a whole response."""
         self.started = True
+        self._invocation.status = status
         self._finish()
         await self._outlet.put(response_items(status, headers, body, more=False))
 

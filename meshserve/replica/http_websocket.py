@@ -16,6 +16,9 @@ from meshserve.wire.http import (
     response_items,
 )
 
+SWITCHING = 101
+"""The status with which a handshake is accepted."""
+
 
 class WebSocketExchange:
     """Receives the client's messages, sends the application's.
@@ -24,10 +27,11 @@ class WebSocketExchange:
         invocation: the call; it streams both ways.
     """
 
-    __slots__ = ("_connected", "_decoder", "_denial", "_gone", "_inlet", "_outlet", "closed")
+    __slots__ = ("_connected", "_decoder", "_denial", "_gone", "_inlet", "_invocation", "_outlet", "closed")
 
     def __init__(self, invocation: Invocation) -> None:
         self.closed = False
+        self._invocation = invocation
         self._outlet = Outlet(invocation)
         self._inlet = Inlet(invocation, self._decode)
         self._decoder = WebSocketDecoder("websocket.receive", "websocket.disconnect")
@@ -74,6 +78,7 @@ class WebSocketExchange:
         if kind == "websocket.send":
             await self._outlet.put(message_items(message))
         elif kind == "websocket.accept":
+            self._invocation.status = SWITCHING
             await self._outlet.put((accept_item(message),))
         elif kind == "websocket.close":
             self.closed = True

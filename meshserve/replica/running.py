@@ -51,6 +51,8 @@ class Running:
 
     Attributes:
         accepted_at: on the monotonic clock.
+        verb: the method of an HTTP request; empty for other calls. The adapter sets it.
+        status: of its response; 0 before there is one. The adapter sets it.
     """
 
     __slots__ = (
@@ -75,7 +77,9 @@ class Running:
         "over",
         "peer",
         "scope",
+        "status",
         "task",
+        "verb",
     )
 
     def __init__(
@@ -90,6 +94,8 @@ class Running:
         self.call = call
         self.call_id = call_id
         self.accepted_at = 0.0
+        self.verb = ""
+        self.status = 0
         self.peer = peer
         self.finish: Finish | None = None
         self.keys: list[str] = []

@@ -28,7 +28,16 @@ class Format(Protocol):
         """A request that is over; later, on another thread."""
 
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+STDERR = "log_to_stderr"
+"""What a record is given as `extra` to keep it from standard error: False."""
+
+REQUEST = "serve_access_log"
+"""What a record is given as `extra` to be one of the access log: True."""
+
+_FIELDS = "ray_serve_extra_fields"
+"""What a record is given as `extra` to add many fields to a line of JSON: a mapping."""
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", STDERR, REQUEST, _FIELDS}
 _to_text = logging.Formatter()
 
 
@@ -133,6 +142,7 @@ class JsonFormat:
         }
         line |= {name: getattr(record, name, None) for name in self._attributes}
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        line |= getattr(record, _FIELDS, {})
         return json.dumps(line, default=str)
 
     def access(self, entry: Access) -> str:

@@ -1,5 +1,5 @@
 """The log of a process: one file, for the loggers `meshserve` and `ray.serve` (the name that ported code uses) and for
-the access log. What is not a request goes to standard error besides, where Ray shows it to the driver.
+the access log. Lines go to standard error besides, where Ray shows them to the driver; of many requests only some do.
 """
 
 from __future__ import annotations
@@ -7,13 +7,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from meshserve.settings import Settings
 from meshserve.telemetry.access_log import ACCESS
 from meshserve.telemetry.exposition import set_process_labels
-from meshserve.telemetry.log_format import Access, Format, make_format
+from meshserve.telemetry.log_format import REQUEST, STDERR, Access, Format, make_format
 from meshserve.telemetry.log_options import Identity, LogOptions
 from meshserve.telemetry.log_writer import LogWriter
 from meshserve.telemetry.notices import NOTICES
@@ -22,7 +23,35 @@ from meshserve.telemetry.registry import PROCESS
 LOGGERS = ("meshserve", "ray.serve")
 """They do not propagate: the root logger is the user's."""
 
+SHOWN_REQUESTS = 5
+"""Of the requests that end within a tenth of a second so many are shown on standard error: people read it, and each of
+its lines goes through Ray to the driver. The file has all of them."""
+
 Line: TypeAlias = "str | Access"
+
+
+class ErrorStream(logging.Handler):
+    """Standard error, where Ray shows lines to the driver.
+
+    Args:
+        log: knows how lines look and which there are.
+    """
+
+    def __init__(self, log: ProcessLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Handler`: a record may ask to be in the file only."""
+        return self._log.filter(record) and bool(getattr(record, STDERR, True))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        try:
+            line = self._log.line(record)
+        except Exception:  # noqa: BLE001 - the log says what is wrong with it
+            return
+        sys.stderr.write(f"{line}\n")
 
 
 class ProcessLog(logging.Handler):
@@ -45,15 +74,27 @@ class ProcessLog(logging.Handler):
         path = options.folder / who.file_name
         self.writer: LogWriter[Line] = LogWriter(path, self._to_text, options.max_bytes, options.backups)
         self._loggers = tuple(logging.getLogger(name) for name in LOGGERS)
+        self._stream = ErrorStream(self)
 
     @property
     def path(self) -> str:
         """The file."""
         return str(self.writer.path)
 
+    @property
+    def target(self) -> ProcessLog:
+        """Where lines go: ported code asks a handler for its `target.baseFilename`."""
+        return self
+
+    @property
+    def baseFilename(self) -> str:  # noqa: N802 - the name of logging's handlers of files
+        """The file, by the name that `logging.FileHandler` has for it."""
+        return self.path
+
     def open(self) -> None:
         """Takes over the loggers."""
         for logger in self._loggers:
+            logger.addHandler(self._stream)
             logger.addHandler(self)
             logger.propagate = False
         self._apply()
@@ -79,20 +120,33 @@ class ProcessLog(logging.Handler):
         logs_access = self._options.access and self._options.level <= logging.INFO
         ACCESS.write_to(self.writer.put if logs_access else None)
 
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Handler`: what deployment code marks as a request's line is treated as one."""
+        return bool(super().filter(record)) and (self._options.access or not getattr(record, REQUEST, False))
+
+    def line(self, record: logging.LogRecord) -> str:
+        """A record as it is written."""
+        return self._format.record(record)
+
     def _to_text(self, lines: Sequence[Line]) -> str:
+        """The text of lines; some of the requests among them also go to standard error."""
+        if not all(logger.isEnabledFor(logging.INFO) for logger in self._loggers):
+            lines = [line for line in lines if type(line) is str]
         access = self._format.access
-        return "\n".join([line if type(line) is str else access(line) for line in lines] + [""])  # type: ignore[arg-type]  # mypy does not narrow by `type(...) is`, which is the faster question
+        texts = [line if type(line) is str else access(line) for line in lines]  # type: ignore[arg-type]  # mypy does not narrow by `type(...) is`, which is the faster question
+        shown = islice((text for text, line in zip(texts, lines, strict=True) if type(line) is not str), SHOWN_REQUESTS)
+        sys.stderr.write("".join(f"{text}\n" for text in shown))
+        return "\n".join([*texts, ""]) if texts else ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
         try:
-            line = self._format.record(record)
+            line = self.line(record)
         except Exception:  # noqa: BLE001 - arguments that do not fit the message must not end who logs
             self.handleError(record)
             return
         NOTICES.note(record, self._who)
         self.writer.put(line)
-        sys.stderr.write(line + "\n")
         if record.levelno >= logging.ERROR:
             self.writer.hurry()
 
@@ -104,6 +158,7 @@ class ProcessLog(logging.Handler):
         """Gives the loggers back and writes everything."""
         for logger in self._loggers:
             logger.removeHandler(self)
+            logger.removeHandler(self._stream)
             logger.propagate = True
         ACCESS.write_to(None)
         self.writer.close()

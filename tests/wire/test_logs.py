@@ -14,7 +14,7 @@ import pytest
 from conditions import until
 from grpc_app import Shapes
 from grpc_mesh import GrpcMesh
-from http_mesh import serving
+from http_mesh import eventually, serving
 from replicas import LocalMesh, LocalReplica, call, on_io
 
 from meshserve.model.call import CallContext, CallKind
@@ -52,6 +52,8 @@ class Model:
         await asyncio.sleep(60)
 
     async def __call__(self, request: Any) -> str:
+        if "fail" in request.query_params:
+            raise KeyError("nope")
         log.info("asked", extra={"user": "ann"})
         return "hello"
 
@@ -138,12 +140,35 @@ def test_a_message_that_does_not_fit_its_arguments_does_not_end_who_logs(
     assert lines(folder)[-1].endswith("-- still here") and "no number" in capfd.readouterr().err
 
 
-def test_messages_go_to_standard_error_and_requests_do_not(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_messages_go_to_standard_error_and_of_many_requests_some(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     log.info("seen by the driver")
-    ACCESS.add((0.0, "id", "", "CALL", "echo", "OK", 0.1))
-    lines(folder)
+    log.info("in the file only", extra={"log_to_stderr": False})
+    for _ in range(100):
+        ACCESS.add((0.0, "id", "", "CALL", "echo", "OK", 0.1))
+    assert len(about(folder, "CALL echo OK")) == 100 and about(folder, "in the file only")
     error = capfd.readouterr().err
-    assert "seen by the driver" in error and "CALL" not in error
+    assert "seen by the driver" in error and "in the file only" not in error
+    assert 0 < error.count("CALL echo OK") < 50
+
+
+def test_fields_that_ported_code_gives_are_known(folder: Path) -> None:
+    configure_log({"encoding": "JSON"})
+    ported.info("asked", extra={"k1": 1, "ray_serve_extra_fields": {"k2": "two"}, "serve_access_log": True})
+    line = json.loads(lines(folder)[0])
+    assert (line["k1"], line["k2"]) == (1, "two") and "serve_access_log" not in line
+    configure_log({"encoding": "JSON", "enable_access_log": False})
+    ported.info("a request", extra={"serve_access_log": True})
+    assert not about(folder, "a request")
+
+
+def test_code_finds_the_file_through_the_logger_and_its_level_silences_requests(folder: Path) -> None:
+    path = ported.handlers[1].target.baseFilename  # type: ignore[attr-defined]
+    assert path == log_path()
+    ported.setLevel(logging.ERROR)
+    ACCESS.add((0.0, "id", "", "CALL", "echo", "OK", 0.1))
+    assert lines(folder) == []
 
 
 # -- requests --------------------------------------------------------------------------------------------------------
@@ -201,6 +226,17 @@ def test_warnings_errors_and_events_are_kept_for_whoever_watches_on_one_line(fol
     assert (error.level, error.text) == ("ERROR", "it failed KeyError: 'nope'")
     assert (error.source, error.deployment, error.replica) == ("replica r1", "Model", "r1")
     assert error.number == event.number + 1
+
+
+def test_a_replica_logs_http_requests_as_http_has_them(folder: Path) -> None:
+    with serving(Model, prefix="/shop") as served:
+        served.client.get("/shop/x", headers={"x-request-id": "id-1"})
+        eventually(lambda: len(about(folder, "id-1 -- GET")) == 2)  # one of the ingress, one of the replica
+        served.client.post("/shop", params={"fail": "yes"}, headers={"x-request-id": "id-2"})
+        eventually(lambda: len(about(folder, "id-2 -- POST")) == 2)
+    assert all("GET /shop 200" in line for line in about(folder, "id-1 -- GET"))
+    assert all("POST /shop 500" in line for line in about(folder, "id-2 -- POST"))
+    assert not about(folder, "CALL")
 
 
 def test_http_requests_are_logged_with_route_and_status(folder: Path) -> None:
