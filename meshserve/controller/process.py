@@ -37,7 +37,7 @@ from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.rpc.server import start_internal_server
 from meshserve.telemetry.control import OverviewMetrics
 from meshserve.telemetry.log_options import Identity
-from meshserve.telemetry.logs import log_path, start_process
+from meshserve.telemetry.logs import configure_log, log_path, start_process
 from meshserve.telemetry.loop_lag import watch_loop
 from meshserve.telemetry.registry import PROCESS
 from meshserve.v1 import controller_pb2_grpc, watch_pb2_grpc
@@ -96,11 +96,13 @@ class ControllerProcess:
         declarations = NamedDeclarations(self._boot["declarations"])
 
         def announce(desired: Desired) -> None:
+            _log_as(desired)
             loop.desire(desired)
             builds.follow(desired)
 
         ledger = Ledger(self._store, announce)
         await ledger.load()
+        _log_as(ledger.desired)
         builds = self._builds = Builds(self._launcher, ledger, declarations)
         publisher, loads = Publisher(lambda: ledger.desired), Loads()
         boot = Boot(self._boot["token"], self._boot["host"])
@@ -164,3 +166,9 @@ class ControllerProcess:
 
 def _new_tag() -> str:
     return secrets.token_hex(4)
+
+
+def _log_as(desired: Desired) -> None:
+    """Applies the mesh's own `logging_config`, which comes with the options of the proxies."""
+    if desired.proxies is not None:
+        configure_log(json.loads(desired.proxies.logging_json or "null"))

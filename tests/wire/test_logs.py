@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conditions import until
+from controller_mesh import application, local_mesh
 from grpc_app import Shapes
 from grpc_mesh import GrpcMesh
 from http_mesh import eventually, serving
@@ -29,6 +30,7 @@ from meshserve.telemetry.log_writer import LogWriter
 from meshserve.telemetry.logs import ProcessLog, configure_log, log_path, start_process, stop_process_log
 from meshserve.telemetry.notices import EVENTS, NOTICES
 from meshserve.user.context import get_request_context
+from meshserve.v1 import controller_pb2, proxy_control_pb2
 
 WHO = Identity.of_replica("shop", "Model", "r1")
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
@@ -384,3 +386,16 @@ def test_a_queue_of_lines_has_an_end(tmp_path: Path) -> None:
             writer.put("x")
         assert writer.dropped >= 4
     writer.close()
+
+
+async def test_the_controller_logs_as_the_mesh_is_told_to_and_tells_what_happens(folder: Path) -> None:
+    async with local_mesh() as mesh:
+        options = proxy_control_pb2.ProxyOptions(location="Disabled", logging_json='{"encoding": "JSON"}')
+        await mesh.call("StartProxies", controller_pb2.StartProxiesRequest(options=options))
+        await mesh.apply(application())
+        await mesh.until_state("RUNNING")
+        await until(lambda: about(folder, "Application 'app' is RUNNING."))
+    events = [json.loads(line) for line in lines(folder)]
+    texts = [line["message"] for line in events]
+    assert "Deployment 'Model' is HEALTHY." in texts and any("is RUNNING." in text for text in texts)
+    assert {line["application"] for line in events if "app" in line["message"]} == {"app"}
