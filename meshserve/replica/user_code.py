@@ -123,7 +123,7 @@ class UserCode:
         hook = None if self.is_function else getattr(type(self.callable), "__del__", None)
         if hook is not None:
             await self.on_loop(hook, self.callable)
-            type(self.callable).__del__ = _already_destroyed
+            _disarm(self.callable)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
@@ -202,5 +202,17 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="meshserve-sync")
 
 
-def _already_destroyed(_self: object) -> None:
-    """Takes the place of a destructor that was run, so that the interpreter's exit does not run it again."""
+def _disarm(instance: Any) -> None:
+    """Sees to it that a destructor that was run is not run again when the instance is collected.
+
+    The class itself is left alone if it lets itself be derived from: it may have other instances in this process.
+    """
+    own = type(instance)
+    try:
+        instance.__class__ = type(own.__name__, (own,), {"__slots__": (), "__del__": _spent})
+    except Exception:  # noqa: BLE001 - user classes may refuse subclasses in any way
+        own.__del__ = _spent
+
+
+def _spent(_self: object) -> None:
+    """A destructor that does nothing."""

@@ -7,7 +7,7 @@ Set by the replica around user code (and by nothing else); read by handles and b
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 from meshserve.model.call import CallContext
 
@@ -29,6 +29,9 @@ class RequestScope:
     """
 
     __slots__ = ("children", "context", "deadline")
+
+    replica: Any = None
+    """The context of the replica that serves it, where a process is several replicas (local testing mode)."""
 
     def __init__(self, context: CallContext, deadline: float | None) -> None:
         self.context = context

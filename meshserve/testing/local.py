@@ -27,6 +27,7 @@ from meshserve.replica.user_code import UserCode
 from meshserve.routing.directory import Directory, process_directory, set_process_directory
 from meshserve.routing.layers import CALLER_STACK
 from meshserve.routing.router import Router
+from meshserve.routing.scope import RequestScope
 from meshserve.routing.service import Reply, ReplyStream, Service, credit_cost, stack
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.mailbox import Mailbox
@@ -100,6 +101,12 @@ class LocalDirectory:
         self._services.clear()
 
 
+class LocalScope(RequestScope):
+    """A request served by one of several replicas of this process."""
+
+    __slots__ = ("replica",)
+
+
 class LocalService:
     """A `Service` that runs calls on a user object of this process.
 
@@ -145,6 +152,8 @@ class LocalService:
 
     def _running(self, call: Call, peer: LocalReply | LocalStream) -> Running:
         running = Running(call, 0, peer, INITIAL_CREDITS, self._mailbox, self._user.loop)
+        running.scope = LocalScope(call.context, call.deadline)
+        running.scope.replica = self._user.context
         if call.deadline is not None:
             loop = asyncio.get_running_loop()
             running.deadline_timer = loop.call_at(call.deadline, running.cancel)

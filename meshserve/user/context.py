@@ -58,8 +58,9 @@ def set_replica_context(context: ReplicaContext | None) -> None:
 
 
 def current_replica() -> ReplicaContext | None:
-    """The replica of this process, or None."""
-    return _replica_context
+    """The replica of this process, or None; while a request is served, the one that serves it."""
+    scope = request_scope.get()
+    return _replica_context if scope is None or scope.replica is None else scope.replica
 
 
 def get_replica_context() -> ReplicaContext:
@@ -68,9 +69,10 @@ def get_replica_context() -> ReplicaContext:
     Raises:
         MeshServeException: outside a replica.
     """
-    if _replica_context is None:
+    replica = current_replica()
+    if replica is None:
         raise MeshServeException("get_replica_context() works only inside a replica; this process is not one.")
-    return _replica_context
+    return replica
 
 
 def get_request_context() -> CallContext | None:

@@ -79,18 +79,8 @@ class HttpMesh:
         self.on_io(self.server.stop())
         for mesh in self.meshes.values():
             for replica in mesh.replicas:
-                self._destroy(replica)
+                self.on_io(replica.user.destroy())
             self.on_io(mesh.__aexit__(None, None, None))
-
-    def _destroy(self, replica: LocalReplica) -> None:
-        """Ends user code. A replica then disarms the destructor of its class, which is fine in a process of its own."""
-        cls = type(replica.user.callable)
-        own = vars(cls).get("__del__")
-        self.on_io(replica.user.destroy())
-        if own is not None:
-            cls.__del__ = own
-        elif "__del__" in vars(cls):
-            del cls.__del__
 
     @staticmethod
     def on_io(coroutine: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+from typing import ClassVar
 
 import pytest
 
@@ -81,6 +83,34 @@ def test_several_applications_are_run_at_once_and_again():
     serve._run_many([serve.RunTarget(Adder.bind(5), name="b")], _local_testing_mode=True)
     assert (first.remote(1).result(), second.remote(1).result()) == (2, 6)
     assert serve._run(Adder.bind(7), name="a", _local_testing_mode=True).remote(1).result() == 8
+
+
+@serve.deployment
+class Named:
+    ended: ClassVar[list[str]] = []
+
+    def __init__(self, other: DeploymentHandle | None = None) -> None:
+        self.other = other
+        self.name = serve.get_replica_context().deployment
+
+    def __del__(self) -> None:
+        Named.func_or_class.ended.append(self.name)
+
+    async def __call__(self) -> list[str]:
+        others = await self.other.remote() if self.other is not None else []
+        return [f"{self.name} {serve.get_replica_context().deployment}", *others]
+
+
+def test_every_deployment_has_its_own_context_and_its_own_destructor():
+    app = Named.bind(Named.options(name="Inner").bind())
+    for _ in range(2):
+        handle = serve.run(app, _local_testing_mode=True)
+        assert handle.remote().result() == ["Named Named", "Inner Inner"]
+        shutdown_local()
+        gc.collect()
+        ended = Named.func_or_class.ended
+        assert sorted(ended) == ["Inner", "Named"]
+        ended.clear()
 
 
 def test_results_cannot_become_object_refs():
