@@ -29,6 +29,7 @@ from meshserve.routing.directory import process_directory, set_process_directory
 from meshserve.routing.handle import DeploymentHandle
 from meshserve.routing.layers import CALLER_STACK
 from meshserve.routing.router import Router
+from meshserve.routing.scope import request_scope
 from meshserve.routing.service import Service, stack
 from meshserve.rpc.io_thread import io_thread
 from meshserve.user.context import get_request_context
@@ -109,6 +110,14 @@ class Model:
         if depth:
             return await self.inner.nested_hang.remote(depth - 1)
         return await self.hang()
+
+    async def hang_with_queued_children(self):
+        self.children = [self.inner.hang.remote(), self.inner.add.remote(1), self.inner.add.remote(2)]
+        await asyncio.gather(*self.children)
+
+    async def left_s(self, depth):
+        own = [request_scope.get().deadline - time.monotonic()]
+        return own + (await self.inner.left_s.remote(depth - 1) if depth else [])
 
     async def seen(self):
         context = get_request_context()
@@ -308,6 +317,23 @@ async def test_cancel_reaches_children_of_children(served):
     assert (await served.state.remote())[1] == 1
 
 
+async def test_cancel_reaches_children_that_still_wait_for_a_replica(served):
+    mesh = process_directory().mesh
+    replica = mesh.replicas[0]
+    replica.options = DeploymentOptions(max_ongoing_requests=2)
+    replica.admission.limit = 2
+    io_thread().run(_publish(mesh))
+    response = served.hang_with_queued_children.remote()
+    while not (replica.user.callable.hanging and mesh.router.queued == 2):
+        await asyncio.sleep(0.005)
+    response.cancel()
+    with pytest.raises(RequestCancelledError):
+        await response
+    while mesh.router.queued or replica.admission.ongoing:
+        await asyncio.sleep(0.005)
+    assert await served.state.remote() == ([], 1)  # none of those that waited has run
+
+
 async def test_deadline_ends_the_call_and_reaches_user_code(served):
     since = time.monotonic()
     with pytest.raises(TimeoutError):
@@ -318,6 +344,8 @@ async def test_deadline_ends_the_call_and_reaches_user_code(served):
 
 
 async def test_deadline_shrinks_for_children(served):
+    left_s = await served.options(timeout_s=60).left_s.remote(3)
+    assert 60 > left_s[0] > left_s[1] > left_s[2] > left_s[3] > 30
     with pytest.raises(TimeoutError):
         await served.options(timeout_s=0.2).nested_hang.remote(2)
     while process_directory().mesh.replicas[0].admission.ongoing:
