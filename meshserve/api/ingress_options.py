@@ -165,7 +165,7 @@ class gRPCOptions:  # noqa: N801 - the peer's name
 
     port: int | None = 9000
     host: str | None = None
-    grpc_servicer_functions: Sequence[str | Callable[..., Any]] = ()
+    grpc_servicer_functions: Sequence[str | Callable[..., Any]] = field(default_factory=list)
     request_timeout_s: float | None = None
     enable_reflection: bool = True
     enable_call_service: bool = True
@@ -201,7 +201,12 @@ class gRPCOptions:  # noqa: N801 - the peer's name
             raise ValueError("ssl_keyfile and ssl_certfile must be given together.")
         for path in self.interceptors:
             import_object(path)
-        object.__setattr__(self, "grpc_servicer_functions", servicer_paths(self.grpc_servicer_functions))
+        object.__setattr__(self, "grpc_servicer_functions", list(servicer_paths(self.grpc_servicer_functions)))
+
+    @property
+    def grpc_servicer_func_callable(self) -> list[Callable[..., Any]]:
+        """The functions themselves."""
+        return [import_object(str(path)) for path in self.grpc_servicer_functions]
 
     def to_json(self, http_host: str | None) -> str:
         """The fields of the configuration file that were given, as JSON text.
@@ -219,7 +224,14 @@ def servicer_paths(functions: Sequence[str | Callable[..., Any]]) -> tuple[str, 
     paths = []
     for function in functions:
         path = function if isinstance(function, str) else import_path(function)
-        if not callable(import_object(path)):
-            raise ValueError(f"{path!r} is not a function that adds a gRPC service to a server.")
+        try:
+            found = import_object(path)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{path} can't be imported! {error} Its module is made from the .proto file of the service.",
+                name=error.name,
+            ) from error
+        if not callable(found):
+            raise ValueError(f"{path} is not a callable function! Name an add_...Servicer_to_server.")
         paths.append(path)
     return tuple(paths)

@@ -15,9 +15,11 @@ from meshserve.config import (
     BackpressureConfig,
     LoggingConfig,
     RequestRouterConfig,
+    gRPCOptions,
 )
 from meshserve.model.autoscaling import AutoscalingContext
 from meshserve.model.options import AutoscalingOptions, BackpressureOptions, DeploymentOptions
+from meshserve.v1.generic_pb2_grpc import add_CallServiceServicer_to_server
 
 
 def wants_two(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
@@ -241,3 +243,15 @@ def test_none_restores_the_default_where_none_is_allowed() -> None:
     assert restored.num_replicas == DeploymentOptions().num_replicas
     assert restored.ray_actor_options == {"num_cpus": 1}
     assert restored.max_replicas_per_node is None
+
+
+def test_servicer_functions_of_the_grpc_options_are_paths_and_can_be_had_as_functions():
+    path = "meshserve.v1.generic_pb2_grpc.add_CallServiceServicer_to_server"
+    assert gRPCOptions().grpc_servicer_functions == []
+    options = gRPCOptions(grpc_servicer_functions=[path])
+    assert options.grpc_servicer_functions == [path]
+    assert options.grpc_servicer_func_callable == [add_CallServiceServicer_to_server]
+    with pytest.raises(ModuleNotFoundError, match="can't be imported"):
+        gRPCOptions(grpc_servicer_functions=["no.such.module.add_it"])
+    with pytest.raises(ValueError, match="is not a callable function"):
+        gRPCOptions(grpc_servicer_functions=["meshserve.settings.NAMESPACE"])
