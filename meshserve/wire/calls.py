@@ -38,7 +38,7 @@ def fill_context(proto: call_pb2.CallContext, context: CallContext) -> None:
     if context.priority:
         proto.priority = context.priority
     if context.grpc is not None:
-        proto.grpc.CopyFrom(_grpc_to_proto(context.grpc))
+        _fill_grpc(proto.grpc, context.grpc)
 
 
 def context_from_proto(proto: call_pb2.CallContext) -> CallContext:
@@ -96,16 +96,20 @@ def metadata_from_proto(entries: object) -> tuple[tuple[str, str | bytes], ...]:
     )
 
 
-def _grpc_to_proto(info: GrpcCallInfo) -> call_pb2.GrpcContext:
-    return call_pb2.GrpcContext(
-        peer=info.peer,
-        metadata=metadata_to_proto(info.metadata),
-        full_method=info.full_method,
-        peer_identity_key=info.peer_identity_key,
-        peer_identities=info.peer_identities,
-        servicer_function=info.servicer_function,
-        auth_context=[call_pb2.Metadatum(key=key, value=value) for key, value in info.auth_context],
-    )
+def _fill_grpc(proto: call_pb2.GrpcContext, info: GrpcCallInfo) -> None:
+    proto.peer = info.peer
+    proto.full_method = info.full_method
+    proto.servicer_function = info.servicer_function
+    add = proto.metadata.add
+    for key, value in info.metadata:
+        entry = add()
+        entry.key = key
+        entry.value = value.encode() if isinstance(value, str) else value
+    if info.peer_identity_key:
+        proto.peer_identity_key = info.peer_identity_key
+        proto.peer_identities.extend(info.peer_identities)
+    for key, value in info.auth_context:
+        proto.auth_context.add(key=key, value=value)
 
 
 def _grpc_from_proto(proto: call_pb2.GrpcContext) -> GrpcCallInfo:
