@@ -145,6 +145,7 @@ class gRPCOptions:  # noqa: N801 - the peer's name
         ssl_certfile: file of the certificate chain; goes together with `ssl_keyfile` and turns on TLS.
         ssl_keyfile: file of the private key.
         ssl_ca_certs: file of the authorities that client certificates must be signed by.
+        auth_token_file: a file of tokens, one in each line; calls without one of them are refused, but those of health.
         compression: of responses: "none", "deflate" or "gzip".
         max_receive_message_bytes: the largest request; None for 2 GiB.
         max_send_message_bytes: the largest response; None for 2 GiB.
@@ -176,6 +177,7 @@ class gRPCOptions:  # noqa: N801 - the peer's name
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     ssl_ca_certs: str | None = None
+    auth_token_file: str | None = None
     compression: str = "none"
     max_receive_message_bytes: int | None = None
     max_send_message_bytes: int | None = None

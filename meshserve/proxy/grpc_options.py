@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from meshserve.proxy.grpc_token import BearerTokens
 from meshserve.rpc.import_path import import_object
 from meshserve.settings import MAX_MESSAGE_BYTES
 
@@ -44,6 +45,7 @@ class GrpcOptions:
         ssl_certfile: the server's certificate chain (PEM); with `ssl_keyfile` it turns on TLS.
         ssl_keyfile: its private key (PEM).
         ssl_ca_certs: the authorities that sign clients' certificates (PEM); clients without one are then refused.
+        auth_token_file: a file of tokens, one in each line; calls without one of them are refused, but those of health.
         compression: of responses: "none", "deflate" or "gzip".
         reuse_port: whether other processes may listen on the same port.
         max_concurrent_rpcs: calls at a time, all clients together; more are refused with RESOURCE_EXHAUSTED.
@@ -68,6 +70,7 @@ class GrpcOptions:
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     ssl_ca_certs: str | None = None
+    auth_token_file: str | None = None
     compression: str = "none"
     reuse_port: bool = False
     max_receive_message_bytes: int = MAX_MESSAGE_BYTES
@@ -138,11 +141,14 @@ def make_server(options: GrpcOptions, handler: grpc.GenericRpcHandler) -> grpc.a
 
     Raises:
         ModuleNotFoundError: an interceptor cannot be imported.
-        ValueError: an interceptor is not one.
+        ValueError: an interceptor is not one, or there are no tokens in the file of tokens.
+        OSError: the file of tokens cannot be read.
     """
+    # Strangers get no further, whatever other interceptors do.
+    doorkeepers = [BearerTokens(options.auth_token_file)] if options.auth_token_file else []
     return grpc.aio.server(
         handlers=[handler],
-        interceptors=[_interceptor(path) for path in options.interceptors],
+        interceptors=[*doorkeepers, *map(_interceptor, options.interceptors)],
         options=_arguments(options),
         maximum_concurrent_rpcs=options.max_concurrent_rpcs,
         compression=_COMPRESSIONS[options.compression],

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
@@ -230,6 +233,44 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def token_file(folder: str, *tokens: str) -> Path:
+    file = Path(folder, "tokens")
+    file.write_text("".join(f"{token}\n" for token in tokens))
+    return file
+
+
+@on_io
+async def test_an_ingress_with_tokens_lets_in_who_shows_one_and_tokens_are_exchanged_without_a_restart():
+    with TemporaryDirectory() as folder:
+        file = token_file(folder, "old")
+        os.utime(file, (1, 1))
+        async with GrpcMesh({"math": Math}, auth_token_file=str(file)) as mesh:
+
+            def add(connection: Connection) -> int:
+                return connection.application().add.remote(1, 2).result()
+
+            assert await outside(mesh, add, token="old") == 3
+            for wrong in ("", "new", "old\n"[:2]):
+                with pytest.raises(IngressError) as refused:
+                    await outside(mesh, add, token=wrong)
+                assert (refused.value.code, refused.value.reason) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
+            assert await outside(mesh, lambda connection: connection.serving("math"))
+            token_file(folder, "old", "new")
+            assert [await outside(mesh, add, token=token) for token in ("old", "new")] == [3, 3]
+            os.unlink(file)
+            assert await outside(mesh, add, token="new") == 3
+
+
+@on_io
+async def test_a_file_without_tokens_keeps_the_ingress_from_starting():
+    with TemporaryDirectory() as folder:
+        empty = token_file(folder, "")
+        for file, error in ((empty, ValueError), (Path(folder, "none"), OSError)):
+            mesh = GrpcMesh({}, auth_token_file=str(file))
+            with pytest.raises(error, match=str(file)):
+                await mesh.ingress.start()
 
 
 @on_io
