@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from conftest import Addresses, RunningApplication
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import meshserve as serve
-from meshserve.v1 import application_pb2, application_pb2_grpc, generic_pb2, generic_pb2_grpc
+from meshserve import inference
+from meshserve.v1 import (
+    application_pb2,
+    application_pb2_grpc,
+    generic_pb2,
+    generic_pb2_grpc,
+    inference_pb2,
+    inference_pb2_grpc,
+)
 from meshserve.wire.json_values import decode_json, encode_arguments_json
 
 # The services of the wire tests. This folder reaches replicas and proxies with the application, as a driver's would.
@@ -162,6 +171,31 @@ def test_clients_without_protos_call_any_method_and_find_the_application_listed(
     )
     reply = generic_pb2_grpc.CallServiceStub(channel).Call(request, timeout=30)
     assert decode_json(reply.json.SerializeToString()) == 3
+
+
+def test_a_program_outside_the_cluster_calls_by_connect(shapes: Any, mesh: Addresses) -> None:
+    app, _, _ = shapes
+    with serve.connect(mesh.grpc) as outside:
+        assert outside.application(app.name).add.remote(1, 2).result(timeout_s=30) == 3
+        assert app.name in outside.applications()
+
+
+@serve.deployment(**LIGHT)
+@inference.model(inputs=[inference.Tensor("x", "FP32", [-1])])
+class Doubling:
+    def infer(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"y": inputs["x"] * 2}
+
+
+def test_an_application_that_opted_in_is_a_model(run: Run, mesh: Addresses) -> None:
+    app = run(Doubling.bind(), route_prefix=None)
+    request = inference_pb2.ModelInferRequest(model_name=app.name)
+    request.inputs.add(name="x", datatype="FP32", shape=[2])
+    request.raw_input_contents.append(np.array([1, 2], np.float32).tobytes())
+    with grpc.insecure_channel(mesh.grpc) as channel:
+        reply = inference_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+    assert np.frombuffer(reply.raw_output_contents[0], np.float32).tolist() == [2, 4]
+    assert app.handle.infer.remote({"x": np.ones(1)}).result()["y"].tolist() == [2]
 
 
 def test_a_service_leaves_with_its_application(run: Run, mesh: Addresses) -> None:
