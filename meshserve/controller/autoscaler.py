@@ -164,7 +164,8 @@ class Autoscaler:
         paths = desired.deployments[first].import_paths
         if policy_json := _application_policy(desired, first.app):
             of_app = json.loads(policy_json)
-            name = PolicyName.of(of_app["policy_function"], of_app.get("policy_kwargs", {}), paths)
+            kwargs, pickled = of_app.get("policy_kwargs", {}), of_app.get("policy_pickle", "")
+            name = PolicyName.of(of_app["policy_function"], kwargs, paths, pickled)
             policy = in_wall_time(await self._policy(group, name), time.time() - self._clock())
             return await asyncio.to_thread(plan_application, contexts, states, policy)
         context = contexts[first]

@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
+import pytest
 from conditions import until
 from controller_mesh import LocalMesh, Watcher, application, local_mesh
 
@@ -211,13 +212,21 @@ async def test_a_policy_class_is_made_once_for_each_deployment_and_keeps_its_sta
         await mesh.wait(lambda status: running(status, "other") == 3)  # it began at 1 again
 
 
-async def test_a_policy_of_the_application_decides_for_all_its_deployments():
-    policy = json.dumps({"policy_function": f"{__name__}:two_for_each_of_the_other"})
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"policy_function": f"{__name__}:two_for_each_of_the_other"},
+        asdict(AutoscalingPolicy(lambda contexts: two_for_each_of_the_other(contexts))),
+    ],
+    ids=["by its import path", "by value"],
+)
+async def test_a_policy_of_the_application_decides_for_all_its_deployments(policy):
     options = scaled().deployments[0].options
     app = application(deployments=("Model", "Helper"))
     both = tuple(replace(one, options=options) for one in app.deployments)
+    app = replace(app, deployments=both, external_scaler_enabled=False)
     async with local_mesh() as mesh, mesh.watching(MODEL) as watcher:
-        await mesh.apply(replace(app, deployments=both, external_scaler_enabled=False, autoscaling_policy_json=policy))
+        await mesh.apply(replace(app, autoscaling_policy_json=json.dumps(policy)))
         await mesh.until_state("RUNNING")
         await report(watcher, 0, 2)
         await mesh.wait(lambda status: running(status, "app", "Helper") == 4 and running(status, "app") == 1)
