@@ -83,8 +83,9 @@ class ConsistentHashRouter(RequestRouter):
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
         """See `RequestRouter`."""
-        if pending_request is None or not self._members:
+        if pending_request is None:
             return [candidate_replicas]
         key = pending_request.metadata.session_id or pending_request.metadata.request_id
+        # None when there are no replicas; the router asks again when there are.
         homes = (self._members[tag] for tag in successors(self._ring, key, self._fallbacks))
         return [[self.curr_replicas[home]] for home in homes]
