@@ -52,7 +52,7 @@ class HTTPOptions:
         ssl_keyfile: file of the private key, for HTTPS.
         ssl_certfile: file of the certificate; goes together with `ssl_keyfile`.
         ssl_keyfile_password: of the private key.
-        ssl_ca_certs: file of the authorities that client certificates must be signed by.
+        ssl_ca_certs: file of the authorities that sign clients' certificates; clients without one are then refused.
         workers: how many processes the proxy of a machine has; they share its ports, also that of gRPC.
         location: deprecated: which machines have a proxy; `proxy_location` says it now.
         root_url, middlewares, num_cpus: of older releases; the first is ignored, the others must stay empty.

@@ -27,7 +27,7 @@ class HttpOptions:
         metrics_port: where `/metrics`, the targets and the page are served instead of at `port`; None for there.
         ssl_keyfile: with `ssl_certfile`: HTTPS. Paths.
         ssl_keyfile_password: of the key.
-        ssl_ca_certs: whose certificates clients may show.
+        ssl_ca_certs: the authorities that sign clients' certificates; clients without one are then refused.
         workers: how many processes share the ports of this proxy.
         joins: this process is not the first of them: the ports are taken, and to be shared.
         middlewares_from: import path of a function that gives Starlette middlewares to put around the ingress; empty

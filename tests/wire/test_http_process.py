@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +17,10 @@ from typing import Any
 import grpc.aio
 import httpx
 import pytest
+from fastapi import FastAPI, WebSocket
 from http_mesh import FakeServices, HttpMesh, Served, eventually, serving
 from replicas import TOKEN
+from websockets.sync.client import connect
 
 from meshserve.proxy import process as process_module
 from meshserve.proxy.http_server import bind
@@ -27,6 +31,7 @@ from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.token import token_metadata
 from meshserve.testing.fakes import FakeLauncher
+from meshserve.user.ingress import ingress
 from meshserve.v1 import proxy_control_pb2 as pb
 from meshserve.v1 import proxy_control_pb2_grpc
 
@@ -203,6 +208,17 @@ async def scheme(request: Any) -> str:
     return f"{request.url.scheme} {request.client.host}"
 
 
+web = FastAPI()
+
+
+@ingress(web)
+class Echo:
+    @web.websocket("/ws")
+    async def echo(self, socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text(f"{socket.url.scheme} {await socket.receive_text()}")
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for localhost that signs itself, and its key."""
@@ -226,3 +242,36 @@ def test_https(certificate: tuple[Path, Path]) -> None:
         plain = served.mesh.url.replace("https", "http")
         with pytest.raises(httpx.HTTPError):
             httpx.get(plain)
+
+
+def test_web_socket_over_tls(certificate: tuple[Path, Path]) -> None:
+    key, cert = certificate
+    with serving(Echo, http=HttpOptions(ssl_keyfile=str(key), ssl_certfile=str(cert))) as served:
+        trusting = ssl.create_default_context(cafile=str(cert))
+        with connect(served.mesh.url.replace("https", "wss") + "/ws", ssl=trusting) as socket:
+            socket.send("hello")
+            assert socket.recv() == "wss hello"
+
+
+def test_clients_need_a_certificate_of_the_named_authorities(certificate: tuple[Path, Path]) -> None:
+    key, cert = str(certificate[0]), str(certificate[1])
+    http = HttpOptions(ssl_keyfile=key, ssl_certfile=cert, ssl_ca_certs=cert)
+    with serving(scheme, http=http) as served:
+        trusting = ssl.create_default_context(cafile=cert)
+        with httpx.Client(verify=trusting) as stranger, pytest.raises(httpx.TransportError):
+            stranger.get(served.mesh.url)
+        trusting.load_cert_chain(cert, key)
+        with httpx.Client(verify=trusting) as known:
+            assert known.get(served.mesh.url).text == "https 127.0.0.1"
+
+
+def test_idle_connection_is_closed_after_the_keep_alive_timeout() -> None:
+    with (
+        serving(scheme, http=HttpOptions(keep_alive_timeout_s=1)) as served,
+        socket.create_connection(("127.0.0.1", served.client.base_url.port), timeout=10) as idle,
+    ):
+        idle.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert idle.recv(1000).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        assert idle.recv(1000) == b""
+        assert time.monotonic() - began > 0.5
