@@ -48,8 +48,8 @@ def _head(state: dict[str, Any], failure: str) -> Text:
 
 def _deployments(state: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    table.add_column("deployment", ratio=3, no_wrap=True)
-    table.add_column("status", ratio=2, no_wrap=True)
+    table.add_column("deployment", ratio=1, no_wrap=True, min_width=14)
+    table.add_column("status", no_wrap=True)
     for column in ("replicas", "calls/s", "failed/s", "p50", "p99", "ongoing", "queued"):
         table.add_column(column, justify="right", no_wrap=True)
     for application in state["applications"]:

@@ -58,11 +58,16 @@ class History:
         return rates(total(grown), self.window_s)
 
     def calls_per_s(self, keys: list[CallsKey]) -> float | None:
-        """How many calls are made by some to others; None before that is known."""
+        """How many calls are made by some to others; None before that is known.
+
+        A caller has no series for whom it has not called yet: if it was there, its first calls count from 0.
+        """
         if self._older is None or not self.window_s:
             return None
-        both = [key for key in keys if key in self._older.calls and key in self.latest.calls]
-        return sum(max(self.latest.calls[key] - self._older.calls[key], 0.0) for key in both) / self.window_s
+        there = {"", *(tag for _, _, tag in self._older.replicas)}
+        known = [key for key in keys if key in self.latest.calls and key[0] in there]
+        grown = (self.latest.calls[key] - self._older.calls.get(key, 0.0) for key in known)
+        return sum(max(one, 0.0) for one in grown) / self.window_s
 
     def cpu_share(self, key: ReplicaKey) -> float | None:
         """How much of one core a replica's process takes; None when that is not known."""

@@ -179,7 +179,7 @@ def add_shop(mesh: DashboardMesh) -> None:
         shop.deployments[0].uses.add(app="shop", deployment=used)
     broken = status.applications.add(name=HOSTILE, status="DEPLOY_FAILED", ingress_deployment="Vision")
     broken.message = (
-        f"The deployment {HOSTILE} failed 3 times.\nTraceback (most recent call last):\n  File x\nOSError: full"
+        f"The deployment {HOSTILE} failed 3 times: Traceback (most recent call last):\n  File x\nOSError: full"
     )
     broken.deployments.add(name="Vision", status="DEPLOY_FAILED", message=broken.message, target_num_replicas=2)
     status.proxies.add(

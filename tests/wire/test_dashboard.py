@@ -66,7 +66,6 @@ async def test_the_graph_has_who_is_bound_and_who_calls_besides() -> None:
     async with dashboard_mesh() as mesh:
         add_shop(mesh)
         traffic(mesh, 10)
-        mesh.figures.call(("shop", "Cache", "cache-0"), "shop", "Ranker")
         await state_of(mesh)
         traffic(mesh, 10)
         mesh.figures.call(("shop", "Cache", "cache-0"), "shop", "Ranker", 5)
@@ -91,7 +90,7 @@ async def test_states_messages_and_events_are_those_of_the_mesh_without_tracebac
         found = await state_of(mesh)
         assert found["node_id"] == NODE and found["controller"] == {"answers": True, "silent_s": 0}
         broken = named(found["applications"], HOSTILE)
-        assert broken["message"] == f"The deployment {HOSTILE} failed 3 times. OSError: full"
+        assert broken["message"] == f"The deployment {HOSTILE} failed 3 times: OSError: full"
         assert (broken["status"], broken["route_prefix"]) == ("DEPLOY_FAILED", None)
         assert [one["level"] for one in found["notices"]][:3] == ["ERROR", "WARNING", "INFO"]
         assert found["notices"][0]["request_id"] == "id-1"

@@ -81,6 +81,18 @@ def test_a_phone_shows_it_without_scrolling_sideways(tab: Tab, mesh: DashboardMe
     assert (tmp_path / "phone.png").stat().st_size > 20_000
 
 
+def test_nothing_is_cut_off_whatever_the_width(tab: Tab, mesh: DashboardMesh) -> None:
+    tab.open(f"{mesh.url}/-/dashboard")
+    tab.until("state")
+    for width in (320, 600, 820, 981, 1100, 1920):
+        tab.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+        tab.until(f"window.innerWidth === {width}")
+        tables = (
+            "[...document.querySelectorAll('table')].every((one) => one.scrollWidth <= one.parentElement.clientWidth)"
+        )
+        assert tab.value(f"document.documentElement.scrollWidth <= {width} && {tables}"), width
+
+
 def test_who_looks_is_told_when_the_controller_or_the_proxy_is_away(tab: Tab, mesh: DashboardMesh) -> None:
     tab.open(f"{mesh.url}/-/dashboard")
     tab.until("state")

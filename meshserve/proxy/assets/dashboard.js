@@ -181,7 +181,7 @@ function deployment(app, one) {
     cell("p50", duration(rates.p50_s)), cell("p99", duration(rates.p99_s)),
     cell("Ongoing", load(one.ongoing, one.limit)), cell("Queued", amount(one.queued)))];
   if (one.message && one.status !== "HEALTHY" && !app.message.includes(one.message)) rows.push(make("tr", {}, make("td", { class: "wide left", colspan: "9" }, make("p", { class: "message " + mood(one.status) }, one.message))));
-  if (isOpen) rows.push(...one.replicas.map(replica));
+  if (isOpen) rows.push(...one.replicas.flatMap(replica));
   if (isOpen && !one.replicas.length) rows.push(make("tr", { class: "replica" }, make("td", { class: "wide left soft", colspan: "9" }, "No replicas.")));
   return rows;
 }
@@ -189,15 +189,16 @@ function deployment(app, one) {
 function replica(one) {
   const rates = one.rates || {}, here = one.node_id === state.node_id;
   const cell = (name, value, how) => make("td", { "data-name": name, class: how }, value);
-  return make("tr", { class: "replica" },
+  const row = make("tr", { class: "replica" },
     make("td", { class: "wide" }, make("span", { class: "mono" }, one.tag), make("span", { class: "soft" },
-      ` · up ${age(state.at_s - one.started_at_s)}` + (one.pid ? ` · pid ${one.pid}` : "") + (here || !one.node_ip ? "" : ` · ${one.node_ip}`)),
-      one.log_path ? make("span", { class: "path mono" }, one.log_path) : null),
+      ` · up ${age(state.at_s - one.started_at_s)}` + (one.pid ? ` · pid ${one.pid}` : "") + (here || !one.node_ip ? "" : ` · ${one.node_ip}`))),
     cell("State", pill(one.state), "left"),
     cell("Process", one.seen ? `${bytes(one.memory_bytes)} · ${one.cpu === null ? NOTHING : Math.round(one.cpu * 100) + " %"}` : here ? "not heard yet" : "on another node", "left"),
     cell("Calls/s", amount(rates.calls_per_s)), cell("Failed/s", make("span", { class: rates.failed_per_s ? "failing" : null }, amount(rates.failed_per_s))),
     cell("p50", duration(rates.p50_s)), cell("p99", duration(rates.p99_s)),
     cell("Ongoing", load(one.ongoing, one.limit)), cell("", ""));
+  const path = make("tr", { class: "replica more" }, make("td", { class: "wide left mono", colspan: "9" }, one.log_path));
+  return one.log_path ? [row, path] : [row];
 }
 
 function squares(one) {
