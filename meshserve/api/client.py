@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -13,12 +14,14 @@ import grpc.aio
 from meshserve.errors import ControllerUnreachableError, MeshServeException
 from meshserve.launch.locator import MeshAddress, locate
 from meshserve.model.control import ApplicationSpec, ProxyOptions
+from meshserve.model.declared import Change
 from meshserve.model.overview import MeshOverview
 from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.token import token_metadata
 from meshserve.v1 import controller_pb2, controller_pb2_grpc
 from meshserve.wire.application import application_to_proto
+from meshserve.wire.config_changes import changes_from_proto
 from meshserve.wire.control import proxy_options_from_proto, proxy_options_to_proto
 from meshserve.wire.overview import overview_from_proto
 
@@ -31,6 +34,21 @@ _PAUSE_S = 0.1
 
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAUTHENTICATED)
 """The controller is gone, is ending, or is another one by now: it has to be looked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAnswer:
+    """What came of a configuration file.
+
+    Attributes:
+        generation: of the desired state with it.
+        changes: what becomes of each application.
+        ignored: options of proxies that count only when the mesh is started, and differ from those in force.
+    """
+
+    generation: int
+    changes: tuple[Change, ...]
+    ignored: tuple[str, ...] = ()
 
 
 class ControllerClient:
@@ -55,6 +73,25 @@ class ControllerClient:
         """
         request = controller_pb2.ApplyRequest(applications=[application_to_proto(spec) for spec in specs])
         return int((await self._call("Apply", request)).generation)
+
+    async def apply_config(
+        self, config_json: str, import_paths: Sequence[str], revision: str = "", dry_run: bool = False
+    ) -> ConfigAnswer:
+        """Sets the applications of a configuration file; see controller.proto.
+
+        Raises:
+            ValueError: the file is not valid.
+            MeshServeException: the controller refuses it, for example since a route prefix is taken.
+        """
+        request = controller_pb2.ApplyConfigRequest(
+            config_json=config_json, import_paths=import_paths, revision=revision, dry_run=dry_run
+        )
+        answer = await self._call("ApplyConfig", request)
+        return ConfigAnswer(int(answer.generation), changes_from_proto(answer), tuple(answer.ignored))
+
+    async def config(self) -> str:
+        """The configuration file in force as JSON; empty for none."""
+        return str((await self._call("GetConfig", controller_pb2.GetConfigRequest())).config_json)
 
     async def delete(self, names: Sequence[str]) -> None:
         """Begins to delete applications; unknown names are ignored."""

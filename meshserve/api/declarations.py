@@ -22,29 +22,26 @@ from meshserve.model.declared import Declaration
 build_entry = "meshserve.api.build_process:build_application"
 
 
-def read(config_json: str, import_paths: Sequence[str]) -> Declared:
-    """A file; raises ValueError with every mistake and its path."""
+def read(config_json: str, import_paths: Sequence[str] = (), revision: str = "") -> Declared:
+    """See `controller.declarations.Declarations`; raises ValueError with every mistake and its path."""
     try:
         file = ServeDeploySchema.model_validate_json(config_json)
     except ValidationError as error:
         raise ValueError(" ".join(f"{mistake}." for mistake in mistakes(error))) from error
-    return declared(file, import_paths)
-
-
-def declared(file: ServeDeploySchema, import_paths: Sequence[str]) -> Declared:
-    """A file that is valid."""
     plain = file.model_dump(mode="json", exclude_unset=True)
     entries = zip(file.applications, plain["applications"], strict=True)
     return Declared(
         json.dumps(plain),
-        tuple(_declaration(schema, entry, tuple(import_paths)) for schema, entry in entries),
+        tuple(_declaration(schema, entry, tuple(import_paths), revision) for schema, entry in entries),
         proxies_of(file),
         file.target_capacity,
     )
 
 
-def _declaration(schema: ServeApplicationSchema, entry: dict[str, Any], import_paths: tuple[str, ...]) -> Declaration:
-    source = [schema.import_path, schema.args, schema.runtime_env, import_paths, _imported(schema)]
+def _declaration(
+    schema: ServeApplicationSchema, entry: dict[str, Any], import_paths: tuple[str, ...], revision: str
+) -> Declaration:
+    source = [schema.import_path, schema.args, schema.runtime_env, import_paths, _imported(schema), revision]
     code_key = blake2b(json.dumps(source, sort_keys=True).encode(), digest_size=8).hexdigest()
     # Where a deployment stands in the list says nothing.
     entry = {**entry, "deployments": sorted(entry.get("deployments", ()), key=lambda one: str(one["name"]))}

@@ -83,6 +83,16 @@ def deployment_names(root: Application) -> dict[int, str]:
     return {key: name for key, (_, name) in graph._names.items()}
 
 
+def named_deployments(root: Application) -> list[tuple[str, Deployment]]:
+    """The deployments of an application with their names in it, those that are called before their callers.
+
+    Raises as `build`.
+    """
+    graph = _Graph(Run("application"))
+    graph.add(rooted(root))
+    return [(spec.id.name, deployment) for spec, deployment in zip(graph.specs, graph.deployments, strict=True)]
+
+
 class _Graph:
     """The deployments of one application, found depth first. The same bound object is one deployment."""
 

@@ -87,6 +87,18 @@ def ensure_mesh(options: ProxyOptions | None = None, address: str = "") -> Mesh:
     return wait_for(_ensure(cluster, options))
 
 
+def ensure_controller(address: str = "", runtime_env: Mapping[str, Any] | None = None) -> bool:
+    """Starts the controller unless it runs, without proxies: those come with the configuration file.
+
+    Args:
+        runtime_env: the controller's, if it is started.
+
+    Returns:
+        Whether it was started; raises as `ensure_mesh`.
+    """
+    return wait_for(_ensure_controller(join_or_start(address), runtime_env))
+
+
 async def _ensure(cluster: Cluster, wanted: ProxyOptions | None) -> Mesh:
     started = await _ensure_controller(cluster)
     options, existed = await client().start_proxies(wanted or proxy_options())
@@ -95,7 +107,7 @@ async def _ensure(cluster: Cluster, wanted: ProxyOptions | None) -> Mesh:
     return Mesh(cluster, started, options)
 
 
-async def _ensure_controller(cluster: Cluster) -> bool:
+async def _ensure_controller(cluster: Cluster, runtime_env: Mapping[str, Any] | None = None) -> bool:
     """Starts the controller unless it runs; whether it did."""
     launcher = RayLauncher()
     if await launcher.find(CONTROLLER_NAME) is not None:
@@ -108,7 +120,7 @@ async def _ensure_controller(cluster: Cluster) -> bool:
         CONTROLLER_NAME,
         "meshserve.controller.process:main",
         boot,
-        actor_options={"num_cpus": 0},
+        actor_options={"num_cpus": 0, **({"runtime_env": dict(runtime_env)} if runtime_env else {})},
         node_id=head,
         restart_for_ever=True,
     )

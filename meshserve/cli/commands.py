@@ -49,8 +49,11 @@ CHAPTERS = (
     Chapter(
         "Operate a mesh",
         (
+            Entry("deploy", "meshserve.cli.deploy:deploy", "Make what a file says run, in the background."),
+            Entry("build", "meshserve.cli.build:build", "Write the file of an application."),
+            Entry("config", "meshserve.cli.config:config", "Print the file that is in force."),
             Entry("start", "meshserve.cli.start:start", "Start the mesh in a Ray cluster that runs."),
-            Entry("status", "meshserve.cli.inspection:status", "Tell what runs."),
+            Entry("status", "meshserve.cli.status:status", "Tell what runs."),
             Entry("top", "meshserve.cli.top:top", "Show rates, latencies, queues and events, live."),
             Entry("logs", "meshserve.cli.logs:logs", "Print what was logged, or follow it."),
             Entry("metrics", "meshserve.cli.metrics:metrics", "Write files for Grafana and Prometheus."),

@@ -16,8 +16,21 @@ def address_flag(command: F) -> F:
         "-a",
         "--address",
         default="",
+        callback=_cluster_address,
         help="The Ray cluster to use, host:port. By default that of RAY_ADDRESS, or one that runs on this machine.",
     )(command)
+
+
+def _cluster_address(_context: click.Context, _flag: click.Parameter, value: str) -> str:
+    """The address of a cluster; that of its dashboard, which scripts for Ray Serve give, is none."""
+    if value.startswith(("http://", "https://")):
+        click.echo(
+            f"Warning: {value} is a dashboard, and the mesh is not behind it; --address is that of the Ray cluster, "
+            "host:port. The one that runs on this machine is used.",
+            err=True,
+        )
+        return ""
+    return "" if value == "auto" else value
 
 
 def ingress_flags(command: F) -> F:

@@ -24,10 +24,11 @@ def load_application(target: str, arguments: Sequence[str], app_dir: str) -> App
         CommandError: an argument is not written KEY=VALUE.
     """
     sys.path.insert(0, str(Path(app_dir).absolute()))
-    return application_of(import_object(target), _read(arguments))
+    return application_of(import_object(target), read_arguments(arguments))
 
 
-def _read(arguments: Sequence[str]) -> dict[str, str]:
+def read_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """The arguments by name; raises CommandError when one is not written KEY=VALUE."""
     pairs = [argument.partition("=") for argument in arguments]
     wrong = [key for key, equals, _ in pairs if not (key and equals)]
     if wrong:

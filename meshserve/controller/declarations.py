@@ -21,12 +21,13 @@ class Declarations(Protocol):
     def build_entry(self) -> str:
         """Import path of the function that builds an application, from a BuildRequest to a BuildResponse."""
 
-    def read(self, config_json: str, import_paths: Sequence[str]) -> Declared:
+    def read(self, config_json: str, import_paths: Sequence[str], revision: str) -> Declared:
         """A file. Takes a while, the first time.
 
         Args:
             config_json: its content.
             import_paths: folders to import from, where they exist.
+            revision: names the state of the modules in them; with another one applications are built again.
 
         Raises:
             ValueError: it is not valid; says what is wrong, and where.
@@ -58,9 +59,9 @@ class NamedDeclarations:
         """See `Declarations`."""
         return self._module.build_entry
 
-    def read(self, config_json: str, import_paths: Sequence[str]) -> Declared:
+    def read(self, config_json: str, import_paths: Sequence[str], revision: str) -> Declared:
         """See `Declarations`."""
-        return self._module.read(config_json, import_paths)
+        return self._module.read(config_json, import_paths, revision)
 
     def runtime_env(self, declaration: Declaration) -> dict[str, object]:
         """See `Declarations`."""

@@ -92,9 +92,9 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
 
     async def ApplyConfig(self, request: controller_pb2.ApplyConfigRequest, context: Any) -> Any:  # noqa: N802
         """See controller.proto."""
-        paths = tuple(request.import_paths)
+        written, paths, revision = request.config_json, tuple(request.import_paths), request.revision
         try:
-            file = await asyncio.to_thread(self._declarations.read, request.config_json, paths)
+            file = await asyncio.to_thread(self._declarations.read, written, paths, revision)
         except ValueError as error:
             await self._refuse(Refused(RefusalKind.INVALID, "BAD_CONFIG", str(error), where="config_json"), context)
             raise
@@ -102,7 +102,7 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
 
         def apply(desired: Desired) -> Desired:
             check_declared(desired, file)
-            response.CopyFrom(config_answer_to_proto(changes(desired, file), ignored_options(desired, file.proxies)))
+            response.CopyFrom(config_answer_to_proto(changes(desired, file), ignored_options(desired, file)))
             return desired if request.dry_run else declare(desired, file, time.time(), self._declarations.merge)
 
         response.generation = (await self._change(apply, context)).generation

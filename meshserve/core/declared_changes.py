@@ -70,13 +70,17 @@ def _name(entry: Mapping[str, Any]) -> str:
     return str(entry.get("name", "default"))
 
 
-def ignored_options(desired: Desired, wanted: ProxyOptions) -> tuple[str, ...]:
+def ignored_options(desired: Desired, file: Declared) -> tuple[str, ...]:
     """Options of proxies that the file sets in another way than they are in force, by their paths."""
     found = desired.proxies
     if found is None:
         return ()
-    before, after = _proxy_fields(found), _proxy_fields(wanted)
-    return tuple(path for path in after if after[path] != before.get(path))
+    before, after = _proxy_fields(found), _proxy_fields(file.proxies)
+    written = _flat({name: value for name, value in json.loads(file.config_json).items() if name in _PROXIES}, "")
+    return tuple(path for path in written if path in after and after[path] != before.get(path))
+
+
+_PROXIES = ("proxy_location", "http_options", "grpc_options")
 
 
 def _proxy_fields(options: ProxyOptions) -> dict[str, str]:

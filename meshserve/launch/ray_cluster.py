@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,21 +44,23 @@ class Cluster:
         return f"the running Ray cluster at {self.address} ({self.nodes} node{'s' if self.nodes != 1 else ''})"
 
 
-def join_or_start(address: str = "") -> Cluster:
+def join_or_start(address: str = "", runtime_env: Mapping[str, Any] | None = None) -> Cluster:
     """Connects this process to a cluster, starting one when there is none to join. Blocks for seconds.
 
     Args:
         address: of the cluster to join; empty for the one this process is already connected to, else the one that
             `RAY_ADDRESS` names, else the one that `ray start` started on this machine, else a new one.
+        runtime_env: of this program and what it starts, in Ray's terms; for nothing when it is connected already.
 
     Raises:
         ConnectionError: the cluster to join does not answer.
     """
     if not ray.is_initialized():
         if not (found := address_to_join(address)):
-            _init("local", num_cpus=max(os.cpu_count() or 1, LOCAL_CPUS), include_dashboard=False)
+            cpus = max(os.cpu_count() or 1, LOCAL_CPUS)
+            _init("local", num_cpus=cpus, include_dashboard=False, runtime_env=runtime_env)
             return _cluster(started=True)
-        _join(found)
+        _join(found, runtime_env)
     return _cluster(started=False)
 
 
@@ -98,7 +101,7 @@ def _started_on_this_machine() -> str:
     return noted if noted and _listens(noted) else ""
 
 
-def _join(address: str) -> None:
+def _join(address: str, runtime_env: Mapping[str, Any] | None = None) -> None:
     if not _listens(address):
         # Ray would try for minutes.
         raise ConnectionError(
@@ -110,7 +113,7 @@ def _join(address: str) -> None:
         logging.getLogger("ray").setLevel(logging.ERROR)
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
-        _init(address)
+        _init(address, runtime_env=runtime_env)
     except ConnectionError as error:
         raise ConnectionError(
             f"{error}. If it asks for a token, set RAY_AUTH_MODE=token and see `ray get-auth-token`"

@@ -249,10 +249,13 @@ class ApplyConfigRequest(message.Message):
     CONFIG_JSON_FIELD_NUMBER: builtins.int
     IMPORT_PATHS_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
     config_json: builtins.str
     """The file's content as JSON (YAML is read by the command line)."""
     dry_run: builtins.bool
     """Whether to tell only what would change."""
+    revision: builtins.str
+    """Names the state of the modules that applications are built from; with another one than before all are built again."""
     @builtins.property
     def import_paths(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Folders to import from, when they exist where applications are built."""
@@ -263,10 +266,11 @@ class ApplyConfigRequest(message.Message):
         config_json: builtins.str = ...,
         import_paths: abc.Iterable[builtins.str] | None = ...,
         dry_run: builtins.bool = ...,
+        revision: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["config_json", b"config_json", "dry_run", b"dry_run", "import_paths", b"import_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["config_json", b"config_json", "dry_run", b"dry_run", "import_paths", b"import_paths", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
