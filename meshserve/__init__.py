@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meshserve.api.application import Application
+    from meshserve.api.controller_options import ControllerOptions
     from meshserve.api.deploy import RunTarget
     from meshserve.api.deployment import Deployment, deployment
     from meshserve.api.handles import get_app_handle, get_deployment_handle
     from meshserve.api.ingress_options import HTTPOptions, gRPCOptions
     from meshserve.api.run import _run, _run_many, delete, run, run_many, shutdown, shutdown_async, start
-    from meshserve.api.schema_file import ControllerOptions
     from meshserve.api.schema_logging import TracingConfig
     from meshserve.api.status import status
     from meshserve.client.connection import connect
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "meshserve.api.application": ("Application",),
+    "meshserve.api.controller_options": ("ControllerOptions",),
     "meshserve.api.deployment": ("Deployment", "deployment"),
     "meshserve.api.deploy": ("RunTarget",),
     "meshserve.api.handles": ("get_app_handle", "get_deployment_handle"),
     "meshserve.api.ingress_options": ("HTTPOptions", "gRPCOptions"),
     "meshserve.api.run": ("_run", "_run_many", "delete", "run", "run_many", "shutdown", "shutdown_async", "start"),
-    "meshserve.api.schema_file": ("ControllerOptions",),
     "meshserve.api.schema_logging": ("TracingConfig",),
     "meshserve.api.status": ("status",),
     "meshserve.client.connection": ("connect",),

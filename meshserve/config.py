@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshserve.api.autoscaling_config import AggregationFunction, AutoscalingConfig, AutoscalingPolicy
+from meshserve.api.controller_options import ControllerOptions
 from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
@@ -14,6 +15,7 @@ __all__ = [
     "AutoscalingContext",
     "AutoscalingPolicy",
     "BackpressureConfig",
+    "ControllerOptions",
     "HTTPOptions",
     "LoggingConfig",
     "ProxyLocation",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from meshserve.api.controller_options import ControllerOptions
 from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.api.schema_deployment import DeploymentSchema, RayActorOptionsSchema
-from meshserve.api.schema_file import ControllerOptions, HTTPOptionsSchema, ServeDeploySchema, gRPCOptionsSchema
+from meshserve.api.schema_file import HTTPOptionsSchema, ServeDeploySchema, gRPCOptionsSchema
 from meshserve.api.schema_logging import EncodingType, LoggingConfig, TracingConfig
 from meshserve.api.status import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
 from meshserve.model.status import ApplicationState, DeploymentState, ProxyState, ReplicaState, Trigger

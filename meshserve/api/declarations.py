@@ -15,6 +15,7 @@ from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.merging import merged
 from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.api.schema_file import ServeDeploySchema
+from meshserve.api.tracing_config import tracing_text
 from meshserve.api.validation import mistakes
 from meshserve.model.control import ApplicationSpec, Declared, ProxyOptions
 from meshserve.model.declared import Declaration
@@ -67,6 +68,7 @@ def proxies_of(file: ServeDeploySchema) -> ProxyOptions:
         http.to_json(),
         json.dumps({**grpc, **named}),
         "" if log is None else config("logging_config", log, LoggingConfig).to_text(),
+        tracing_text(file.tracing_config),
     )
 
 

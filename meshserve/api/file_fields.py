@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from meshserve.api.autoscaling_config import AutoscalingConfig, AutoscalingPolicy
+from meshserve.api.controller_options import ControllerOptions
 from meshserve.api.ingress_options import HTTPOptions, gRPCOptions
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
 from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.api.schema_deployment import DeploymentSchema, RayActorOptionsSchema
-from meshserve.api.schema_file import ControllerOptions, ServeDeploySchema
+from meshserve.api.schema_file import ServeDeploySchema
 from meshserve.api.schema_logging import LoggingConfig, TracingConfig
 from meshserve.api.validation import Mistake, Place
 
@@ -57,7 +58,7 @@ FILE = _model(
     ServeDeploySchema,
     http_options=_options(HTTPOptions),
     grpc_options=_options(gRPCOptions),
-    controller_options=_model(ControllerOptions),
+    controller_options=_options(ControllerOptions),
     logging_config=_LOGGING,
     tracing_config=_model(TracingConfig),
     applications=_model(

@@ -14,6 +14,7 @@ from meshserve.api.checks import config
 from meshserve.api.client import ControllerClient, client, forget_client, wait_for
 from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
 from meshserve.api.logging_config import LoggingConfig
+from meshserve.api.tracing_config import tracing_text
 from meshserve.errors import ControllerUnreachableError
 from meshserve.launch.launcher import LaunchError, ProcessSpec
 from meshserve.launch.locator import MESH_KEY, locate
@@ -60,6 +61,7 @@ def proxy_options(
     http: HTTPOptions | Mapping[str, Any] | None = None,
     grpc: gRPCOptions | Mapping[str, Any] | None = None,
     logging_config: LoggingConfig | Mapping[str, Any] | None = None,
+    tracing_config: Mapping[str, Any] | None = None,
 ) -> ProxyOptions:
     """Reads what users write about proxies; raises TypeError, ValueError and ImportError as its parts do."""
     http = config("http_options", {} if http is None else http, HTTPOptions)
@@ -68,15 +70,19 @@ def proxy_options(
         location = ProxyLocation.Disabled  # there is nothing to listen for
     grpc = config("grpc_options", {} if grpc is None else grpc, gRPCOptions)
     log = "" if logging_config is None else config("logging_config", logging_config, LoggingConfig).to_text()
-    return ProxyOptions(ProxyLocation.of(location), http.to_json(), grpc.to_json(http.host), log)
+    traced = tracing_text(tracing_config)
+    return ProxyOptions(ProxyLocation.of(location), http.to_json(), grpc.to_json(http.host), log, traced)
 
 
-def ensure_mesh(options: ProxyOptions | None = None, address: str = "") -> Mesh:
+def ensure_mesh(
+    options: ProxyOptions | None = None, address: str = "", runtime_env: Mapping[str, Any] | None = None
+) -> Mesh:
     """Finds the mesh of the cluster this program is in, or of the one it joins or starts; starts one if there is none.
 
     Args:
         options: of the proxies, if they are to be started; None for the default ones, or those there are.
         address: of the Ray cluster; see `join_or_start`.
+        runtime_env: the controller's, if it is started.
 
     Raises:
         ConnectionError: the cluster does not answer.
@@ -84,7 +90,7 @@ def ensure_mesh(options: ProxyOptions | None = None, address: str = "") -> Mesh:
     """
     _end_local_applications()
     cluster = join_or_start(address)
-    return wait_for(_ensure(cluster, options))
+    return wait_for(_ensure(cluster, options, runtime_env))
 
 
 def ensure_controller(address: str = "", runtime_env: Mapping[str, Any] | None = None) -> bool:
@@ -99,8 +105,8 @@ def ensure_controller(address: str = "", runtime_env: Mapping[str, Any] | None =
     return wait_for(_ensure_controller(join_or_start(address), runtime_env))
 
 
-async def _ensure(cluster: Cluster, wanted: ProxyOptions | None) -> Mesh:
-    started = await _ensure_controller(cluster)
+async def _ensure(cluster: Cluster, wanted: ProxyOptions | None, runtime_env: Mapping[str, Any] | None = None) -> Mesh:
+    started = await _ensure_controller(cluster, runtime_env)
     options, existed = await client().start_proxies(wanted or proxy_options())
     if existed and wanted is not None and options != wanted:
         logger.warning("The mesh runs with other options; these are ignored: %s.", _differences(wanted, options))

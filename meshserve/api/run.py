@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from meshserve.api.application import Application
+from meshserve.api.checks import config
 from meshserve.api.client import client, wait_for
 from meshserve.api.console import show_log
+from meshserve.api.controller_options import ControllerOptions
 from meshserve.api.deploy import RunTarget, set_and_wait, specify
 from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
+from meshserve.api.legacy_start import check_legacy
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.mesh import START_TIMEOUT_S, connect, ensure_mesh, proxy_options, shut_down
 from meshserve.api.readiness import Readiness
@@ -40,6 +43,9 @@ def start(
     http_options: HTTPOptions | Mapping[str, Any] | None = None,
     grpc_options: gRPCOptions | Mapping[str, Any] | None = None,
     logging_config: LoggingConfig | Mapping[str, Any] | None = None,
+    tracing_config: Mapping[str, Any] | None = None,
+    controller_options: ControllerOptions | Mapping[str, Any] | None = None,
+    **legacy: Any,
 ) -> None:
     """Starts the mesh, and Ray if none runs. A mesh that runs keeps its options; a warning says which differ.
 
@@ -49,6 +55,10 @@ def start(
         http_options: an `HTTPOptions` or its fields.
         grpc_options: a `gRPCOptions` or its fields.
         logging_config: of the mesh's own processes; a `LoggingConfig` or its fields.
+        tracing_config: whether requests are traced, and where spans go; a `meshserve.schema.TracingConfig` or its
+            fields. None for what the environment says.
+        controller_options: of the controller's process; a `ControllerOptions` or its fields.
+        legacy: arguments of older releases; each warns, or says what to write instead.
 
     Raises:
         ValueError, TypeError, ImportError: an option is not valid.
@@ -56,7 +66,10 @@ def start(
         TimeoutError: the proxies are not up after a minute.
     """
     show_log()
-    mesh = ensure_mesh(proxy_options(proxy_location, http_options, grpc_options, logging_config))
+    check_legacy(legacy)
+    options = proxy_options(proxy_location, http_options, grpc_options, logging_config, tracing_config)
+    controller = config("controller_options", controller_options or {}, ControllerOptions)
+    mesh = ensure_mesh(options, runtime_env=controller.runtime_env)
     if not mesh.has_ingress:
         return
     try:

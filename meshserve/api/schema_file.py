@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from meshserve.api.checks import config
+from meshserve.api.controller_options import ControllerOptions
 from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
 from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.api.schema_logging import LoggingConfig, TracingConfig
@@ -62,28 +63,6 @@ class gRPCOptionsSchema(BaseModel):  # noqa: N801 - the peer's name
         """The fields that `gRPCOptions` has; others are of other releases."""
         fields = gRPCOptions.__dataclass_fields__
         return {name: value for name, value in self.model_dump().items() if name in fields}
-
-
-class ControllerOptions(BaseModel):
-    """The controller's process; counts when the mesh is started."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    runtime_env: dict[str, Any] | None = Field(default=None, description="Only env_vars, text to text.")
-
-    @field_validator("runtime_env")
-    @classmethod
-    def _variables_only(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is None:
-            return value
-        if set(value) - {"env_vars"}:
-            raise ValueError(f"runtime_env of the controller can have env_vars only, not {sorted(value)}.")
-        variables = value.get("env_vars") or {}
-        if not isinstance(variables, dict) or not all(
-            isinstance(key, str) and key and isinstance(text, str) for key, text in variables.items()
-        ):
-            raise ValueError(f"env_vars of the controller must be names with text values, not {variables!r}.")
-        return value
 
 
 class ServeDeploySchema(BaseModel):

@@ -139,7 +139,9 @@ class Executor:
 
     async def _start_replica(self, action: ac.StartReplica) -> ev.Event:
         died = ev.ReplicaDied(action.replica)
-        spec = replica_process(action, self._boot.token, self._boot.host)
+        proxies = self._ledger.desired.proxies
+        tracing = proxies.tracing_json if proxies is not None else ""
+        spec = replica_process(action, self._boot.token, self._boot.host, tracing)
         try:
             process = await self._processes.start(spec, lambda: self._post(died))
         except LaunchError as error:

@@ -8,11 +8,12 @@ from meshserve.model.process_names import proxy_name, replica_name
 from meshserve.wire.control import proxy_options_to_proto
 
 
-def replica_process(action: StartReplica, token: str, host: str) -> ProcessSpec:
+def replica_process(action: StartReplica, token: str, host: str, tracing_json: str = "") -> ProcessSpec:
     """The process of a replica; what it is to become is told to it once it listens.
 
     Args:
         host: the address to bind, completed by the launcher.
+        tracing_json: whether requests are traced; empty for what the environment says.
     """
     replica, options = action.replica, action.want.spec.options
     name = replica_name(replica)
@@ -27,6 +28,7 @@ def replica_process(action: StartReplica, token: str, host: str) -> ProcessSpec:
             "deployment": replica.deployment.name,
             "replica_tag": replica.tag,
             "actor_name": name,
+            "tracing_json": tracing_json,
         },
         actor_options=options.ray_actor_options,
         placement_group_bundles=options.placement_group_bundles,

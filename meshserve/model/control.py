@@ -95,6 +95,7 @@ class ProxyOptions:
     http_json: str = ""
     grpc_json: str = ""
     logging_json: str = ""
+    tracing_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def _tell_who(boot: Mapping[str, Any]) -> None:
     log_dir = boot.get("log_dir", "")
     start_process(who, log_dir, json.loads(options.logging_json or "null"))
     default = TracingOptions.from_settings(Settings.from_environment())
-    start_tracing(TracingOptions.from_json(boot.get("tracing_json", ""), default), who, log_dir)
+    start_tracing(TracingOptions.from_json(options.tracing_json, default), who, log_dir)
 
 
 async def start(boot: Mapping[str, Any], io: LoopThread, directory: Directory, launcher: Launcher) -> ProxyProcess:

@@ -31,6 +31,7 @@ class ProxyOptions(message.Message):
     HTTP_JSON_FIELD_NUMBER: builtins.int
     GRPC_JSON_FIELD_NUMBER: builtins.int
     LOGGING_JSON_FIELD_NUMBER: builtins.int
+    TRACING_JSON_FIELD_NUMBER: builtins.int
     location: builtins.str
     """"EveryNode", "HeadOnly" or "Disabled"."""
     http_json: builtins.str
@@ -39,6 +40,8 @@ class ProxyOptions(message.Message):
     """gRPC options as JSON (the fields of grpc_options in the configuration file)."""
     logging_json: builtins.str
     """Logging as JSON."""
+    tracing_json: builtins.str
+    """Whether requests are traced, as JSON (the fields of tracing_config); empty for what the environment says."""
     def __init__(
         self,
         *,
@@ -46,10 +49,11 @@ class ProxyOptions(message.Message):
         http_json: builtins.str = ...,
         grpc_json: builtins.str = ...,
         logging_json: builtins.str = ...,
+        tracing_json: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["grpc_json", b"grpc_json", "http_json", b"http_json", "location", b"location", "logging_json", b"logging_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["grpc_json", b"grpc_json", "http_json", b"http_json", "location", b"location", "logging_json", b"logging_json", "tracing_json", b"tracing_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

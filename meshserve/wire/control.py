@@ -48,12 +48,15 @@ def proxy_options_to_proto(options: ProxyOptions) -> proxy_control_pb2.ProxyOpti
         http_json=options.http_json,
         grpc_json=options.grpc_json,
         logging_json=options.logging_json,
+        tracing_json=options.tracing_json,
     )
 
 
 def proxy_options_from_proto(proto: proxy_control_pb2.ProxyOptions) -> ProxyOptions:
     """Options of the proxies from the wire; an empty location is every node."""
-    return ProxyOptions(proto.location or "EveryNode", proto.http_json, proto.grpc_json, proto.logging_json)
+    return ProxyOptions(
+        proto.location or "EveryNode", proto.http_json, proto.grpc_json, proto.logging_json, proto.tracing_json
+    )
 
 
 def rank_to_proto(rank: ReplicaRank) -> replica_control_pb2.ReplicaRank:

@@ -5,7 +5,8 @@ import logging
 import pytest
 from pydantic import ValidationError
 
-from meshserve.config import AutoscalingConfig
+from meshserve.api.legacy_start import check_legacy
+from meshserve.config import AutoscalingConfig, ControllerOptions
 from meshserve.schema import (
     DeploymentSchema,
     LoggingConfig,
@@ -172,3 +173,21 @@ def test_tracing_is_as_the_environment_says_unless_written(monkeypatch):
     assert TracingConfig(enabled=False).exporter_import_path == "module:spans"
     with pytest.raises(ValidationError, match="sampling_ratio"):
         TracingConfig(sampling_ratio=2)
+
+
+def test_arguments_of_older_releases_say_what_to_write_instead():
+    with pytest.raises(ValueError, match=r"http_options=\{'port': 8001\}"):
+        check_legacy({"http_port": 8001})
+    with pytest.raises(ValueError, match="ingress"):
+        check_legacy({"http_middlewares": []})
+    with pytest.raises(TypeError, match="htp_options"):
+        check_legacy({"htp_options": {}})
+    with pytest.warns(DeprecationWarning, match="detached"):
+        check_legacy({"detached": True})
+
+
+def test_the_controller_takes_variables_of_its_environment_and_nothing_else():
+    assert ControllerOptions(runtime_env={"env_vars": {"A": "1"}}).runtime_env == {"env_vars": {"A": "1"}}
+    for wrong in ({"pip": ["numpy"]}, {"env_vars": {"A": 1}}, {"env_vars": {"": "1"}}):
+        with pytest.raises(ValueError, match="env_vars"):
+            ControllerOptions(runtime_env=wrong)

@@ -96,7 +96,6 @@ def test_a_file_is_deployed_changed_shown_and_taken_back(
     assert shown[0]["deployments"] == [greeting]
     status = json.loads(meshserve("status", "-o", "json"))
     assert status["applications"]["one"]["status"] == "RUNNING"
-    assert "RUNNING" in meshserve("status", "-o", "table", "-n", "two")
 
     assert "- one is deleted" in meshserve("deploy", file_of(tmp_path), "--wait")
     assert "one" not in serve.status().applications
@@ -108,11 +107,11 @@ def test_an_application_that_cannot_be_built_ends_the_wait_with_its_traceback(
     said = meshserve("deploy", file_of(tmp_path, entry("broken", args={})), "--wait", code=1)
     assert "Field required" in said
     assert serve.status().applications["broken"].status == "DEPLOY_FAILED"
-    meshserve("deploy", file_of(tmp_path))
+    serve.delete("broken")
 
 
 def test_an_import_path_is_a_file_of_one_entry(meshserve: Callable[..., str], mesh: Addresses, tmp_path: Path) -> None:
     how = ["--name", "path", "--app-dir", str(tmp_path), "--wait"]
     meshserve("deploy", "declared_here:build", "name=path", *how)
     assert httpx.get(f"{mesh.http}/").text.split()[:2] == ["hello", "path"]
-    meshserve("delete", "path")
+    serve.delete("path")

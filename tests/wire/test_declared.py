@@ -8,7 +8,7 @@ from conditions import until
 from controller_mesh import LocalMesh, application, local_mesh
 
 from meshserve.model.declared import ChangeKind
-from meshserve.v1 import controller_pb2
+from meshserve.v1 import controller_pb2, proxy_control_pb2
 from meshserve.wire.options import options_from_json
 
 
@@ -265,3 +265,14 @@ async def test_options_of_proxies_count_once_and_the_file_says_so():
         await mesh.wait(lambda status: [proxy.status for proxy in status.proxies] == ["HEALTHY"])
         second = await apply(mesh, proxy_location="HeadOnly", http_options={"port": 8124})
         assert list(second.ignored) == ["http_options.port"]
+
+
+async def test_tracing_of_the_file_reaches_proxies_and_replicas():
+    async with local_mesh() as mesh:
+        await running(mesh, entry(), tracing_config={"enabled": True, "sampling_ratio": 0.5})
+        boots = [process.spec.boot for process in mesh.launcher.running.values()]
+        options = [proxy_control_pb2.ProxyOptions.FromString(boot["options"]) for boot in boots if "options" in boot]
+        told = [json.loads(boot["tracing_json"]) for boot in boots if "tracing_json" in boot]
+        told += [json.loads(one.tracing_json) for one in options]
+        assert len(told) == len(boots)
+        assert all(one["enabled"] and one["sampling_ratio"] == 0.5 for one in told)
