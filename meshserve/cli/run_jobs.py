@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from meshserve.api.run import delete
 from meshserve.api.urls import grpc_address, http_url
 from meshserve.cli.changes import as_lines
 from meshserve.cli.progress import Progress
+from meshserve.cli.reload import forget_modules
 from meshserve.cli.source import Source, file_source
 from meshserve.cli.target import load_application
 from meshserve.launch.ray_cluster import driver_runtime_env
@@ -80,7 +80,7 @@ class ImportedJob:
 
     def refresh(self, progress: Progress) -> None:
         """See `Job`."""
-        _forget_modules(Path(self.app_dir).absolute())
+        forget_modules(Path(self.app_dir).absolute())
         self._spec = self._specify()
         self.put(progress, ExitStack())  # never closed: what runs is taken down by whoever brought it up
 
@@ -132,11 +132,3 @@ def _ready(mesh: MeshOverview, name: str, has_grpc: bool) -> str:
         places.append(f"{grpc} (gRPC)")
     where = " and ".join(place for place in places if place)
     return f"Application {name!r} is ready" + (f" at {where}." if where else ".")
-
-
-def _forget_modules(folder: Path) -> None:
-    """Modules of a folder are to be imported anew."""
-    for name, module in tuple(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        if path and name != "__main__" and Path(path).absolute().is_relative_to(folder):
-            del sys.modules[name]

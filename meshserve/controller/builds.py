@@ -81,7 +81,8 @@ class Builds:
         try:
             answer = build_pb2.BuildResponse.FromString(await self._launcher.run(work))
         except LaunchError as error:
-            return Build(declaration.code_key, failure=str(error))
+            text = f"Application {declaration.name!r} could not be built, in its runtime environment: {error}"
+            return Build(declaration.code_key, failure=text)
         if answer.failure:
             return Build(declaration.code_key, failure=answer.failure)
         return Build(declaration.code_key, application_from_proto(answer.spec))

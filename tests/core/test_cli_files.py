@@ -1,20 +1,24 @@
 """Configuration files at the command line: mistakes with their lines, files from code, what watching sees."""
 
+import importlib
 import json
 import os
+import sys
+from pathlib import Path
 
 import click
 import pytest
 import yaml
 from click.testing import CliRunner
 
+import meshserve as serve
 from meshserve.api.client import ConfigAnswer
 from meshserve.cli.changes import as_lines
 from meshserve.cli.config_file import ConfigFile
 from meshserve.cli.environment_flags import environment_of
 from meshserve.cli.ingress_flags import address_flag
 from meshserve.cli.main import main
-from meshserve.cli.reload import picture, wait_for_change
+from meshserve.cli.reload import forget_modules, picture, wait_for_change
 from meshserve.cli.source import file_source, path_source
 from meshserve.cli.yaml_text import as_yaml
 from meshserve.model.declared import Change, ChangeKind, FieldChange
@@ -44,7 +48,9 @@ def build(args):
 def folder(tmp_path, monkeypatch):
     (tmp_path / "applications_of_files.py").write_text(APPLICATIONS)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("applications_of_files", None)
 
 
 def written(folder, text):
@@ -194,7 +200,7 @@ def test_a_dashboard_is_no_address_and_is_said_to_be_none(written, read, warned)
 
 
 def test_watching_sees_changed_new_and_removed_files_and_no_hidden_ones(tmp_path):
-    for name in ("a.py", "b.yaml", "c.txt", ".hidden/d.py"):
+    for name in ("a.py", "b.yaml", "c.txt", ".hidden/d.py", "venv/pyvenv.cfg", "venv/lib.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
     before = picture(tmp_path)
@@ -203,6 +209,16 @@ def test_watching_sees_changed_new_and_removed_files_and_no_hidden_ones(tmp_path
     (tmp_path / "b.yaml").unlink()
     (tmp_path / "e.py").write_text("1")
     assert wait_for_change(tmp_path, before)[1] == ["a.py", "b.yaml", "e.py"]
+
+
+def test_modules_of_the_folder_are_imported_anew_and_no_others(folder, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    first = importlib.import_module("applications_of_files")
+    forget_modules(folder)
+    assert importlib.import_module("applications_of_files") is not first
+    forget_modules(Path(serve.__file__).parents[1])
+    assert importlib.import_module("meshserve") is serve
+    assert importlib.import_module("yaml") is yaml
 
 
 def test_long_texts_are_blocks_and_colours_are_left_out():
