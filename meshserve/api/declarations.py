@@ -17,7 +17,7 @@ from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.api.schema_file import ServeDeploySchema
 from meshserve.api.tracing_config import tracing_text
 from meshserve.api.validation import mistakes
-from meshserve.model.control import ApplicationSpec, Declared, ProxyOptions
+from meshserve.model.control import ApplicationSpec, Build, Declared, ProxyOptions
 from meshserve.model.declared import Declaration
 
 build_entry = "meshserve.api.build_process:build_application"
@@ -77,9 +77,9 @@ def runtime_env(declaration: Declaration) -> dict[str, object]:
     return dict(_schema(declaration).runtime_env)
 
 
-def merge(base: ApplicationSpec, declaration: Declaration) -> ApplicationSpec:
+def merge(build: Build, declaration: Declaration) -> ApplicationSpec:
     """See `merging.merged`."""
-    return merged(base, _schema(declaration), declaration.import_paths)
+    return merged(build, _schema(declaration), declaration.import_paths)
 
 
 def _schema(declaration: Declaration) -> ServeApplicationSchema:

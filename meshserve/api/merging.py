@@ -14,21 +14,23 @@ from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.options import AUTO, read_options
 from meshserve.api.router_config import RequestRouterConfig
 from meshserve.api.schema_application import ServeApplicationSchema
-from meshserve.model.control import ApplicationSpec, DeploymentSpec, Source
-from meshserve.model.options import DeploymentOptions, RouterOptions
+from meshserve.model.control import ApplicationSpec, Build, DeploymentSpec, Source
+from meshserve.model.options import DeploymentOptions
 
 
-def merged(base: ApplicationSpec, schema: ServeApplicationSchema, import_paths: tuple[str, ...]) -> ApplicationSpec:
+def merged(build: Build, schema: ServeApplicationSchema, import_paths: tuple[str, ...]) -> ApplicationSpec:
     """The application to run.
 
     Args:
-        base: as its code describes it.
+        build: the application as its code describes it; has succeeded.
         schema: what the file says of it.
 
     Raises:
         ValueError: the file names a deployment that the code does not have, or options do not go together.
     """
-    overrides = {one.name: one.overrides() for one in schema.deployments}
+    base = build.base
+    assert base is not None  # it has succeeded
+    overrides = {one.name: _with_router(one.overrides(), build.routers) for one in schema.deployments}
     _check_names(base, overrides)
     spec = replace(
         base,
@@ -76,20 +78,22 @@ def _deployment(spec: DeploymentSpec, overrides: dict[str, Any], schema: ServeAp
 
 def _options(base: DeploymentOptions, overrides: dict[str, Any]) -> DeploymentOptions:
     changes = dict(overrides)
-    router = changes.pop("request_router_config", None)
+    router = changes.pop("request_router_config", base.request_router_config)
     if changes.get("num_replicas") == AUTO and base.autoscaling_config is not None:
         changes.setdefault("autoscaling_config", AutoscalingConfig.of_options(base.autoscaling_config))
-    options = read_options(base, frozenset(changes), changes)
-    return options if router is None else replace(options, request_router_config=_router(router))
+    return replace(read_options(base, frozenset(changes), changes), request_router_config=router)
 
 
-def _router(written: RequestRouterConfig | Mapping[str, Any]) -> RouterOptions:
-    """The router's options. A class is named, not imported: it need not be importable here."""
-    if isinstance(written, RequestRouterConfig):
-        return written.to_options()
+def _with_router(overrides: dict[str, Any], routers: Mapping[str, str]) -> dict[str, Any]:
+    """The overrides with the router's options as the mesh wants them: its class is named, not imported here."""
+    written = overrides.get("request_router_config")
+    if not isinstance(written, Mapping):
+        return {name: value for name, value in overrides.items() if name != "request_router_config"}
     others = {name: value for name, value in written.items() if name != "request_router_class"}
     options = config("request_router_config", others, RequestRouterConfig).to_options()
-    return replace(options, request_router_class=str(written.get("request_router_class", "")))
+    path = str(written.get("request_router_class", ""))
+    router = replace(options, request_router_class=path, request_router_pickle=routers.get(path, ""))
+    return {**overrides, "request_router_config": router}
 
 
 def _logging(schema: ServeApplicationSchema) -> str:

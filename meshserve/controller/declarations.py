@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from meshserve.model.control import ApplicationSpec, Declared
+from meshserve.model.control import ApplicationSpec, Build, Declared
 from meshserve.model.declared import Declaration
 
 
@@ -36,8 +36,8 @@ class Declarations(Protocol):
     def runtime_env(self, declaration: Declaration) -> dict[str, object]:
         """The environment that an application is built in."""
 
-    def merge(self, base: ApplicationSpec, declaration: Declaration) -> ApplicationSpec:
-        """An application as its code describes it, with what the file says in place of the code's.
+    def merge(self, build: Build, declaration: Declaration) -> ApplicationSpec:
+        """An application that was built, with what the file says in place of the code's.
 
         Raises:
             ValueError: the file does not fit the application.
@@ -67,9 +67,9 @@ class NamedDeclarations:
         """See `Declarations`."""
         return self._module.runtime_env(declaration)
 
-    def merge(self, base: ApplicationSpec, declaration: Declaration) -> ApplicationSpec:
+    def merge(self, build: Build, declaration: Declaration) -> ApplicationSpec:
         """See `Declarations`."""
-        return self._module.merge(base, declaration)
+        return self._module.merge(build, declaration)
 
     @property
     def _module(self) -> Declarations:

@@ -16,8 +16,8 @@ from meshserve.core.desire import delete_applications, set_application, set_prox
 from meshserve.model.control import ApplicationSpec, Build, Declared, Desired, DesiredApplication, Source
 from meshserve.model.declared import Declaration
 
-Merge: TypeAlias = Callable[[ApplicationSpec, Declaration], ApplicationSpec]
-"""Lays a declaration over an application as its code describes it; raises ValueError when it does not fit."""
+Merge: TypeAlias = Callable[[Build, Declaration], ApplicationSpec]
+"""Lays a declaration over an application that was built; raises ValueError when it does not fit."""
 
 
 def declare(desired: Desired, file: Declared, at_s: float, merge: Merge) -> Desired:
@@ -61,22 +61,20 @@ def _declare_one(desired: Desired, declaration: Declaration, at_s: float, merge:
         before = desired.applications[declaration.name]
     build = before.build
     if build is not None and build.base is not None and build.code_key == declaration.code_key:
-        return _lay_over(desired, replace(before, declaration=declaration), build.base, at_s, merge)
+        return _lay_over(desired, replace(before, declaration=declaration), build, at_s, merge)
     # A build that failed is forgotten, so that the same file is a new attempt.
     kept = build if build is not None and build.base is not None else None
     waiting = replace(before, declaration=declaration, build=kept, generation=desired.generation, deployed_at_s=at_s)
     return replace(desired, applications={**desired.applications, declaration.name: waiting})
 
 
-def _lay_over(
-    desired: Desired, application: DesiredApplication, base: ApplicationSpec, at_s: float, merge: Merge
-) -> Desired:
+def _lay_over(desired: Desired, application: DesiredApplication, built: Build, at_s: float, merge: Merge) -> Desired:
     """The application as declared, of what was built; as it was when the declaration does not fit."""
     declaration = application.declaration
     assert declaration is not None  # callers have one
-    build = Build(declaration.code_key, base)
+    build = replace(built, failure="")
     try:
-        desired = set_application(desired, merge(base, declaration), at_s)
+        desired = set_application(desired, merge(build, declaration), at_s)
         after = replace(desired.applications[declaration.name], declaration=declaration, build=build)
     except ValueError as error:
         failed = replace(build, failure=str(error))
@@ -93,7 +91,7 @@ def finish_build(desired: Desired, app: str, build: Build, merge: Merge) -> Desi
         return desired
     desired = replace(desired, generation=desired.generation + 1)
     if build.base is not None:
-        return _lay_over(desired, application, build.base, application.deployed_at_s, merge)
+        return _lay_over(desired, application, build, application.deployed_at_s, merge)
     failed = replace(application, build=build, generation=desired.generation)
     return replace(desired, applications={**desired.applications, app: failed})
 

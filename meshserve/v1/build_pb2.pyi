@@ -59,22 +59,50 @@ class BuildResponse(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
+    @typing.final
+    class RoutersEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SPEC_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
+    ROUTERS_FIELD_NUMBER: builtins.int
     failure: builtins.str
     """Why it could not be built, with the traceback of user code; empty when it was."""
     @builtins.property
     def spec(self) -> controller_pb2.ApplicationSpec:
         """The application as its code describes it."""
 
+    @builtins.property
+    def routers(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """The request routers that the file names: the class by cloudpickle as base64 text, by its import path. Routers run
+        where the application's modules are not.
+        """
+
     def __init__(
         self,
         *,
         spec: controller_pb2.ApplicationSpec | None = ...,
         failure: builtins.str = ...,
+        routers: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "routers", b"routers", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

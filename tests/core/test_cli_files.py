@@ -216,7 +216,8 @@ def test_modules_of_the_folder_are_imported_anew_and_no_others(folder, monkeypat
     first = importlib.import_module("applications_of_files")
     forget_modules(folder)
     assert importlib.import_module("applications_of_files") is not first
-    forget_modules(Path(serve.__file__).parents[1])
+    for package in (serve, yaml):
+        forget_modules(Path(package.__file__).parent)
     assert importlib.import_module("meshserve") is serve
     assert importlib.import_module("yaml") is yaml
 

@@ -3,6 +3,7 @@
 from pydantic import BaseModel
 
 import meshserve as serve
+from meshserve.request_router import RequestRouter
 
 QUICK = {"graceful_shutdown_wait_loop_s": 0.01, "health_check_period_s": 7.0}
 
@@ -21,6 +22,11 @@ class Scaled:
 class Front:
     def __init__(self, model):
         self.model = model
+
+
+class First(RequestRouter):
+    async def choose_replicas(self, candidate_replicas, pending_request=None):
+        return [candidate_replicas[:1]]
 
 
 class Arguments(BaseModel):

@@ -1,5 +1,6 @@
 """The declarative API: configuration files, applied to a real controller."""
 
+import base64
 import json
 
 import grpc
@@ -8,6 +9,7 @@ from conditions import until
 from controller_mesh import LocalMesh, application, local_mesh
 
 from meshserve.model.declared import ChangeKind
+from meshserve.model.options import RouterOptions
 from meshserve.v1 import controller_pb2, proxy_control_pb2
 from meshserve.wire.options import options_from_json
 
@@ -178,6 +180,22 @@ async def test_num_replicas_auto_goes_from_the_code_s_bounds():
         fields = {"name": "Scaled", "num_replicas": 3}
         await running(mesh, entry(import_path="declared_applications:scaled", deployments=[fields]))
         assert (await options(mesh, "Scaled"))[0].autoscaling_config is None
+
+
+async def test_a_router_that_the_file_names_travels_by_value():
+    async with local_mesh() as mesh:
+        path = "declared_applications:First"
+        fields = {"name": "Model", "request_router_config": {"request_router_class": path, "max_backoff_s": 1.0}}
+        await running(mesh, entry(deployments=[fields]))
+        await mesh.restart_controller()
+        await running(mesh, entry(deployments=[{**fields, "num_replicas": 1}]))
+        router = (await options(mesh, "Model"))[0].request_router_config
+        assert (router.request_router_class, router.max_backoff_s) == (path, 1.0)
+        assert b"choose_replicas" in base64.b64decode(router.request_router_pickle)
+        assert len(mesh.launcher.work) == 1
+
+        await running(mesh, entry(deployments=[{"name": "Model"}]))
+        assert (await options(mesh, "Model"))[0].request_router_config == RouterOptions()
 
 
 async def test_target_capacity_scales_what_the_file_declares_and_nothing_else():
