@@ -58,7 +58,7 @@ def _check_names(base: ApplicationSpec, overrides: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"Deployment '{name}' does not exist in application {base.name!r}. Available: {known}.{hint}"
+                f"Deployment '{name}' does not exist.{hint} Application {base.name!r} has: {', '.join(known)}."
             )
 
 

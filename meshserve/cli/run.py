@@ -121,7 +121,13 @@ def _serve(job: Job, address: str, environment: Mapping[str, Any], blocking: boo
 
 def _bring_up(job: Job, address: str, environment: Mapping[str, Any], progress: Progress, undo: ExitStack) -> None:
     """Brings up a job and what it needs; notes how to undo each step before it is done."""
-    progress.step(f"Joining the Ray cluster at {named}." if (named := address_to_join(address)) else "Starting Ray.")
+    named = address_to_join(address)
+    if address and named != address:
+        progress.say(
+            "Warning: An address was passed to `meshserve run` but the imported module also connected to Ray at a "
+            f"different address: '{named}'. You do not need to call `ray.init` in your code."
+        )
+    progress.step(f"Joining the Ray cluster at {named}." if named else "Starting Ray.")
     undo.callback(leave)
     cluster = join_or_start(address, environment or None)
     _let_signals_interrupt()  # Ray has put handlers of its own in place

@@ -115,3 +115,25 @@ def test_an_import_path_is_a_file_of_one_entry(meshserve: Callable[..., str], me
     meshserve("deploy", "declared_here:build", "name=path", *how)
     assert httpx.get(f"{mesh.http}/").text.split()[:2] == ["hello", "path"]
     serve.delete("path")
+
+
+def test_a_file_that_runs_follows_its_modules_and_itself(mesh: Addresses, cluster: str, tmp_path: Path) -> None:
+    module = tmp_path / "declared_here.py"
+    module.write_text(APPLICATIONS)
+    file = file_of(tmp_path, entry("live"))
+    with command("run", file, "--reload", "--app-dir", str(tmp_path), RAY_ADDRESS=cluster) as running:
+        assert f"{mesh.http}/live" in running.until("is ready")
+        running.until("Watching")
+        assert httpx.get(f"{mesh.http}/live").text.split()[:2] == ["hello", "live"]
+
+        module.write_text(APPLICATIONS.replace('"greeting": "hello"', '"greeting": "welcome"'))
+        running.until("is ready")
+        assert httpx.get(f"{mesh.http}/live").text.split()[0] == "welcome"
+
+        module.write_text("def broken(:")
+        running.until("what ran before goes on")
+        assert "SyntaxError" in running.said
+        assert httpx.get(f"{mesh.http}/live").text.split()[0] == "welcome"
+
+        assert running.end() == 0
+    assert "live" not in serve.status().applications
