@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from dataclasses import replace
 
 import cloudpickle
@@ -12,6 +11,7 @@ from meshserve.api.builder import application_of
 from meshserve.api.graph import Run, build
 from meshserve.api.router_config import RequestRouterConfig
 from meshserve.api.schema_application import ServeApplicationSchema
+from meshserve.api.user_traceback import users_text
 from meshserve.model.control import ApplicationSpec
 from meshserve.routing.policies import policy_name
 from meshserve.rpc.import_path import import_from, import_object
@@ -26,8 +26,8 @@ def build_application(request: bytes) -> bytes:
     import_from(asked.import_paths)
     try:
         spec, routers = _build(schema, asked.code_version), _routers(schema)
-    except Exception:  # noqa: BLE001 - modules of users may raise anything, and it is for them to see
-        failure = f"Application {schema.name!r} could not be built from {schema.import_path}:\n{traceback.format_exc()}"
+    except Exception as error:  # noqa: BLE001 - modules of users may raise anything, and it is for them to see
+        failure = f"Application {schema.name!r} could not be built from {schema.import_path}.\n{users_text(error)}"
         return build_pb2.BuildResponse(failure=failure).SerializeToString()
     spec = replace(spec, import_paths=tuple(asked.import_paths))
     return build_pb2.BuildResponse(spec=application_to_proto(spec), routers=routers).SerializeToString()

@@ -5,15 +5,10 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
 
 import click
 
-import meshserve
-
-_OURS = str(Path(meshserve.__file__).parent)
-_EXAMPLES = str(Path(meshserve.__file__).parent / "examples")
+from meshserve.api.user_traceback import users_part
 
 
 @contextmanager
@@ -39,7 +34,7 @@ def reporting_user_code(what: str) -> Iterator[None]:
             yield
         except Exception as error:
             for raised in (error.__cause__, error):
-                own = _users_part(raised.__traceback__) if raised is not None else None
+                own = users_part(raised.__traceback__) if raised is not None else None
                 if raised is not None and own is not None:
                     traceback.print_exception(type(raised), raised, own)
             raise
@@ -47,18 +42,6 @@ def reporting_user_code(what: str) -> Iterator[None]:
 
 class CommandError(click.ClickException):
     """Printed as `Error: ...`; the command ends with exit code 1."""
-
-
-def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback from the first frame of user code on; None when there is none."""
-    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    return trace
-
-
-def _is_machinery(filename: str) -> bool:
-    inside = filename.startswith(_OURS) and not filename.startswith(_EXAMPLES)
-    return inside or "importlib" in filename or filename.startswith("<frozen")
 
 
 def _text(error: Exception) -> str:
