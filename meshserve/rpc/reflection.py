@@ -39,7 +39,17 @@ class _Pools:
     """What reflection asks of a pool: the default one, and behind it that of the inference protocol, which has
     one of its own because users may bring their build of it."""
 
+    def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802 - the pool's name
+        """The file of any symbol; a pool's own look-up leaves methods out, and clients ask for them."""
+        try:
+            return self._either("FindFileContainingSymbol")(symbol)
+        except KeyError:
+            return self._either("FindMethodByName")(symbol).containing_service.file
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        return self._either(name)
+
+    def _either(self, name: str) -> Callable[..., Any]:
         first, second = (getattr(pool, name) for pool in (descriptor_pool.Default(), DESCRIPTOR.pool))
 
         def look_up(*args: Any) -> Any:

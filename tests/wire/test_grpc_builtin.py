@@ -183,6 +183,21 @@ def test_a_client_can_build_any_listed_service_from_its_description_and_call_it(
     check()
 
 
+@pytest.mark.parametrize("symbol", ["ShapesService.Both", "Note", "Note.text"])
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_services_methods_messages_and_fields_are_symbols(version, symbol):
+    @on_io
+    async def check():
+        async with GrpcMesh({"one": Shapes}) as mesh:
+            found = await reflect(mesh, version, file_containing_symbol=f"meshserve.tests.v1.{symbol}")
+            (file, *_) = found.file_descriptor_response.file_descriptor_proto
+            assert descriptor_pb2.FileDescriptorProto.FromString(file).name == "rpcs/v1/shapes.proto"
+            missing = await reflect(mesh, version, file_containing_symbol=f"meshserve.tests.v1.{symbol}x")
+            assert missing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+    check()
+
+
 @on_io
 async def test_services_that_applications_bring_are_described_too():
     async with GrpcMesh({"one": Shapes}, functions=()) as mesh:
