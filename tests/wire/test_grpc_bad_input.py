@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import grpc
 import pytest
 from conditions import until
-from grpc_app import Shapes
+from grpc_app import Shapes, Waiting
 from grpc_mesh import GrpcMesh
-from raw_http2 import UNARY, exchange, framed
+from raw_http2 import UNARY, OneWay, exchange, framed
 from replicas import on_io
 from rpcs.v1.shapes_pb2 import Note
 
-OK, INTERNAL, UNIMPLEMENTED, EXHAUSTED = 0, 13, 12, 8
+OK, NOT_FOUND, EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 5, 8, 12, 13
 DOWN = UNARY.replace("Unary", "Down")
 NOTE = Note(text="hi").SerializeToString()
 
@@ -118,6 +119,117 @@ async def test_http_1_gets_no_answer_and_does_no_harm():
                 pass
         writer.close()
         assert (await mesh.shapes.Unary(Note(text="hi"))).text == "HI"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "message"),
+    [
+        ({"grpc_timeout": "abc"}, INTERNAL, "grpc-timeout"),
+        ({"grpc_timeout": "-1S"}, INTERNAL, "grpc-timeout"),
+        ({"grpc_encoding": "br"}, INTERNAL, "grpc-encoding"),
+        ({"thing_bin": "!!!"}, INTERNAL, "thing-bin"),
+        ({":scheme": "ftp"}, INTERNAL, ":scheme"),
+        ({"application": "café"}, NOT_FOUND, "'caf%C3%A9' not found"),
+    ],
+)
+def test_headers_that_mean_nothing_are_an_error_that_names_them(headers, status, message):
+    @on_io
+    async def check():
+        async with GrpcMesh({"one": Shapes}) as mesh:
+            answer = await send(mesh, framed(NOTE), **headers)
+            assert (answer.headers[":status"], answer.status) == ("200", status)
+            assert message in answer.headers["grpc-message"]
+            assert (await mesh.shapes.Unary(Note(text="hi"))).text == "HI"
+
+    check()
+
+
+@pytest.mark.parametrize("headers", [{"te": None}, {":method": "PUT"}])
+def test_headers_that_no_grpc_client_sends_are_reset(headers):
+    @on_io
+    async def check():
+        async with GrpcMesh({"one": Shapes}) as mesh:
+            assert (await send(mesh, framed(NOTE), **headers)).reset
+
+    check()
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/json", "application/grpc+json"])
+def test_the_content_type_decides_nothing_and_the_answer_is_grpc(content_type):
+    @on_io
+    async def check():
+        async with GrpcMesh({"one": Shapes}) as mesh:
+            answer = await send(mesh, framed(NOTE), content_type=content_type)
+            assert (answer.headers["content-type"], answer.status) == ("application/grpc", OK)
+            assert answer.body == framed(Note(text="HI").SerializeToString())
+
+    check()
+
+
+@on_io
+async def test_a_message_that_cannot_be_decompressed_is_an_internal_error():
+    async with GrpcMesh({"one": Shapes}) as mesh:
+        answer = await send(mesh, framed(b"no gzip", flag=1), grpc_encoding="gzip")
+        assert (answer.status, answer.headers["grpc-message"]) == (INTERNAL, "Decompression failed due to zlib error")
+
+
+@pytest.mark.parametrize("sent", [b"\0" * 4096, b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + b"\x7f" * 512])
+def test_what_is_not_http_2_is_hung_up_on(sent):
+    @on_io
+    async def check():
+        async with GrpcMesh({"one": Shapes}) as mesh:
+            host, _, port = mesh.address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(sent)
+            async with asyncio.timeout(10):
+                with suppress(ConnectionResetError):
+                    while await reader.read(1024):
+                        pass
+            writer.close()
+            assert (await mesh.shapes.Unary(Note(text="hi"))).text == "HI"
+
+    check()
+
+
+@on_io
+async def test_a_client_that_never_reads_stops_its_own_call_and_no_other():
+    async with GrpcMesh({"one": Waiting}) as mesh:
+        wanted = framed(Note(text="fast", number=1_000_000).SerializeToString())
+        with OneWay(mesh.address, window_bytes=0) as client:
+            client.open(wanted, path=DOWN)
+            await asyncio.to_thread(client.send)
+            user = mesh.user("one")
+            await until(lambda: user.sent > 0)
+            for _ in range(20):
+                assert [note.text async for note in mesh.shapes.Down(Note(text="fast", number=1))] == ["x" * 4096]
+            assert user.sent < 10_000
+        await until(lambda: mesh.in_flight.count == 0 and mesh.ongoing("one") == 0)
+
+
+@on_io
+async def test_a_thousand_requests_that_never_end_do_no_harm_and_go_with_their_connection():
+    async with GrpcMesh({"one": Shapes}) as mesh:
+        tasks = len(asyncio.all_tasks())
+        with OneWay(mesh.address) as client:
+            for number in range(1000):
+                client.open(framed(NOTE, size=100) if number % 2 else b"", end=False)
+            await asyncio.to_thread(client.send)
+            await until(lambda: len(asyncio.all_tasks()) >= tasks + 1000)
+            assert (await mesh.shapes.Unary(Note(text="hi"))).text == "HI"
+        await until(lambda: len(asyncio.all_tasks()) <= tasks + 10 and mesh.in_flight.count == 0)
+
+
+@on_io
+async def test_a_thousand_calls_that_are_reset_at_once_leave_nothing_behind():
+    async with GrpcMesh({"one": Waiting}) as mesh:
+        with OneWay(mesh.address) as client:
+            for _ in range(1000):
+                client.reset(client.open(framed(NOTE)))
+            await asyncio.to_thread(client.send)
+            assert (await mesh.blocking(lambda stub: stub.Up(iter(())))) == Note()
+            await until(lambda: mesh.in_flight.count == 0 and mesh.ongoing("one") == 0)
+        user = mesh.user("one")
+        await until(lambda: len(user.ends) == user.started)
 
 
 @on_io
