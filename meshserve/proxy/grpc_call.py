@@ -48,6 +48,7 @@ class CallReader:
         self._applications = applications
         self._timeout_s = options.timeout_s
         self._secure = options.secure
+        self._max_metadata_bytes = options.max_metadata_bytes
         self._now = now
 
     def read(
@@ -70,12 +71,14 @@ class CallReader:
             application: named in the request; goes before the metadata.
 
         Raises:
-            Refused: no application can be told.
+            Refused: no application can be told, or the metadata are above the limit.
         """
         metadata: Any = context.invocation_metadata() or ()
         known = {key: value for key, value in metadata if key in _KEYS}
         request_id = chosen_request_id(known.get(REQUEST_ID_KEY, ""))
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        if self._max_metadata_bytes is not None:
+            _bound(metadata, self._max_metadata_bytes, request_id)
         route = self._route(application or known.get(APPLICATION_KEY), request_id)
         peer = context.peer() or ""
         grpc_info = GrpcCallInfo(peer, rpc, tuple(metadata), servicer_function=servicer_function)
@@ -116,6 +119,15 @@ class CallReader:
         """The earlier of the client's deadline and the ingress's limit, on the monotonic clock."""
         limits = [limit for limit in (remaining_s, self._timeout_s) if limit is not None and limit < _NO_DEADLINE_S]
         return self._now() + min(limits) if limits else None
+
+
+def _bound(metadata: Any, limit_bytes: int, request_id: str) -> None:
+    """Refuses metadata above the limit. gRPC does so itself, but not before a client has acknowledged its settings."""
+    size_bytes = sum(len(key) + len(value) for key, value in metadata)
+    if size_bytes > limit_bytes:
+        message = f"the metadata have {size_bytes} bytes, more than max_metadata_bytes, which is {limit_bytes}."
+        facts = {"limit_bytes": str(limit_bytes), "size_bytes": str(size_bytes)}
+        raise Refused(refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, "METADATA_TOO_LARGE", request_id, facts))
 
 
 def facts_of(deployment: DeploymentId) -> Mapping[str, str]:

@@ -167,6 +167,16 @@ def test_the_content_type_decides_nothing_and_the_answer_is_grpc(content_type):
 
 
 @on_io
+async def test_metadata_above_the_limit_are_refused_from_a_client_that_acknowledged_no_settings():
+    async with GrpcMesh({"one": Shapes}, max_metadata_bytes=4096) as mesh:
+        answer = await send(mesh, framed(NOTE), big="x" * 5000)
+        assert (answer.status, answer.body) == (EXHAUSTED, b"")
+        assert "more than max_metadata_bytes, which is 4096" in answer.headers["grpc-message"]
+        assert "grpc-status-details-bin" in answer.headers
+        assert (await send(mesh, framed(NOTE), big="x" * 2000)).status == OK
+
+
+@on_io
 async def test_a_message_that_cannot_be_decompressed_is_an_internal_error():
     async with GrpcMesh({"one": Shapes}) as mesh:
         answer = await send(mesh, framed(b"no gzip", flag=1), grpc_encoding="gzip")
