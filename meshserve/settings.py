@@ -49,6 +49,8 @@ class Settings:
         address: the Ray cluster to join; empty to start one.
         log_max_bytes: a log file that would be longer is put aside (Ray's own setting for its logs).
         log_backups: how many of those are kept.
+        log_encoding: "TEXT" or "JSON", where `logging_config` does not say.
+        log_to_stderr: whether logs go to standard error as well; what is printed is logged if not.
         tracing_exporter: import path of a function that gives OpenTelemetry span processors; naming one turns
             tracing on.
         shared_memory_bytes: the most a process takes for large values that others on the machine read in place; 0 for
@@ -68,6 +70,8 @@ class Settings:
     address: str = ""
     log_max_bytes: int = 512 << 20
     log_backups: int = 5
+    log_encoding: str = "TEXT"
+    log_to_stderr: bool = True
     tracing_exporter: str = ""
     tracing_ratio: float = 0.01
     prometheus_host: str = ""
@@ -88,6 +92,8 @@ class Settings:
             address=environ.get("RAY_ADDRESS", ""),
             log_max_bytes=int(environ.get("RAY_ROTATION_MAX_BYTES", 512 << 20)),
             log_backups=int(environ.get("RAY_ROTATION_BACKUP_COUNT", 5)),
+            log_encoding="JSON" if environ.get("RAY_SERVE_LOG_ENCODING", "").upper() == "JSON" else "TEXT",
+            log_to_stderr=environ.get("RAY_SERVE_LOG_TO_STDERR", "1") != "0",
             tracing_exporter=environ.get("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", ""),
             tracing_ratio=float(environ.get("RAY_SERVE_TRACING_SAMPLING_RATIO", 0.01)),
             prometheus_host=environ.get("RAY_PROMETHEUS_HOST", ""),

@@ -78,6 +78,7 @@ class LogOptions:
         attributes: of `logging.LogRecord`, added to each line.
         max_bytes: a file that would be longer is put aside; 0 for never.
         backups: how many of those are kept.
+        to_stderr: whether lines go to standard error as well.
     """
 
     folder: Path
@@ -87,12 +88,20 @@ class LogOptions:
     attributes: tuple[str, ...] = ()
     max_bytes: int = 0
     backups: int = 0
+    to_stderr: bool = True
 
     @staticmethod
     def from_settings(folder: Path, settings: Settings) -> LogOptions:
         """The default of a process."""
         level = logging.getLevelNamesMapping().get(settings.log_level, logging.INFO)
-        return LogOptions(folder, level=level, max_bytes=settings.log_max_bytes, backups=settings.log_backups)
+        return LogOptions(
+            folder,
+            settings.log_encoding,
+            level,
+            max_bytes=settings.log_max_bytes,
+            backups=settings.log_backups,
+            to_stderr=settings.log_to_stderr,
+        )
 
     def changed(self, config: Mapping[str, Any] | None) -> LogOptions:
         """With the fields of a `logging_config` in place of the default's.

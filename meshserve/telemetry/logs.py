@@ -16,6 +16,7 @@ from meshserve.telemetry.access_log import ACCESS
 from meshserve.telemetry.exposition import set_process_labels
 from meshserve.telemetry.log_format import REQUEST, STDERR, Access, Format, make_format
 from meshserve.telemetry.log_options import Identity, LogOptions
+from meshserve.telemetry.log_streams import log_what_is_printed
 from meshserve.telemetry.log_writer import LogWriter
 from meshserve.telemetry.notices import NOTICES
 from meshserve.telemetry.registry import PROCESS
@@ -74,7 +75,7 @@ class ProcessLog(logging.Handler):
         path = options.folder / who.file_name
         self.writer: LogWriter[Line] = LogWriter(path, self._to_text, options.max_bytes, options.backups)
         self._loggers = tuple(logging.getLogger(name) for name in LOGGERS)
-        self._stream = ErrorStream(self)
+        self._handlers = (ErrorStream(self), self) if options.to_stderr else (self,)
 
     @property
     def path(self) -> str:
@@ -94,8 +95,8 @@ class ProcessLog(logging.Handler):
     def open(self) -> None:
         """Takes over the loggers."""
         for logger in self._loggers:
-            logger.addHandler(self._stream)
-            logger.addHandler(self)
+            for handler in self._handlers:
+                logger.addHandler(handler)
             logger.propagate = False
         self._apply()
 
@@ -134,8 +135,9 @@ class ProcessLog(logging.Handler):
             lines = [line for line in lines if type(line) is str]
         access = self._format.access
         texts = [line if type(line) is str else access(line) for line in lines]  # type: ignore[arg-type]  # mypy does not narrow by `type(...) is`, which is the faster question
-        shown = islice((text for text, line in zip(texts, lines, strict=True) if type(line) is not str), SHOWN_REQUESTS)
-        sys.stderr.write("".join(f"{text}\n" for text in shown))
+        if self._options.to_stderr:
+            requests = (text for text, line in zip(texts, lines, strict=True) if type(line) is not str)
+            sys.stderr.write("".join(f"{text}\n" for text in islice(requests, SHOWN_REQUESTS)))
         return "\n".join([*texts, ""]) if texts else ""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -157,8 +159,8 @@ class ProcessLog(logging.Handler):
     def close(self) -> None:
         """Gives the loggers back and writes everything."""
         for logger in self._loggers:
-            logger.removeHandler(self)
-            logger.removeHandler(self._stream)
+            for handler in self._handlers:
+                logger.removeHandler(handler)
             logger.propagate = True
         ACCESS.write_to(None)
         self.writer.close()
@@ -185,6 +187,8 @@ def start_process(who: Identity, log_dir: str, config: Mapping[str, Any] | None 
     PROCESS.add(("log",), lambda: log.writer)
     log.open()
     log.configure(config)
+    if not options.to_stderr:
+        log_what_is_printed()
 
 
 def configure_log(config: Mapping[str, Any] | None) -> None:

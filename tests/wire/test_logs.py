@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,27 @@ def test_messages_go_to_standard_error_and_of_many_requests_some(
     error = capfd.readouterr().err
     assert "seen by the driver" in error and "in the file only" not in error
     assert 0 < error.count("CALL echo OK") < 50
+
+
+def test_what_is_printed_is_logged_where_standard_error_is_not_collected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_SERVE_LOG_TO_STDERR", "0")
+    monkeypatch.setenv("RAY_SERVE_LOG_ENCODING", "JSON")
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # both are put back when the test is over
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    start_process(WHO, str(tmp_path))
+    print("from print", end="")
+    print(" in two parts")
+    sys.stderr.write("one\ntwo\n")
+    log.info("from the logger")
+    ACCESS.add((0.0, "id", "", "CALL", "echo", "OK", 0.1))
+    found = [json.loads(line) for line in lines(tmp_path / "meshserve")]
+    stop_process_log()
+    set_process_labels({})
+    messages = [line["message"] for line in found]
+    assert messages == ["from print in two parts", "one", "two", "from the logger", "CALL echo OK 100.0ms"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_fields_that_ported_code_gives_are_known(folder: Path) -> None:
