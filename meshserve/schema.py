@@ -5,9 +5,22 @@ from __future__ import annotations
 from meshserve.api.controller_options import ControllerOptions
 from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.api.schema_deployment import DeploymentSchema, RayActorOptionsSchema
+from meshserve.api.schema_details import (
+    APIType,
+    ApplicationDetails,
+    DeploymentDetails,
+    DeploymentNode,
+    DeploymentTopology,
+    ProxyDetails,
+    ReplicaDetails,
+    ScaleDeploymentRequest,
+    ServeActorDetails,
+    ServeInstanceDetails,
+)
 from meshserve.api.schema_file import HTTPOptionsSchema, ServeDeploySchema, gRPCOptionsSchema
 from meshserve.api.schema_logging import EncodingType, LoggingConfig, TracingConfig
 from meshserve.api.status import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
+from meshserve.model.control import ReplicaRank
 from meshserve.model.status import ApplicationState, DeploymentState, ProxyState, ReplicaState, Trigger
 
 ApplicationStatus = ApplicationState
@@ -16,21 +29,32 @@ DeploymentStatusTrigger = Trigger
 ProxyStatus = ProxyState
 
 __all__ = [
+    "APIType",
+    "ApplicationDetails",
     "ApplicationStatus",
     "ApplicationStatusOverview",
     "ControllerOptions",
+    "DeploymentDetails",
+    "DeploymentNode",
     "DeploymentSchema",
     "DeploymentStatus",
     "DeploymentStatusOverview",
     "DeploymentStatusTrigger",
+    "DeploymentTopology",
     "EncodingType",
     "HTTPOptionsSchema",
     "LoggingConfig",
+    "ProxyDetails",
     "ProxyStatus",
     "RayActorOptionsSchema",
+    "ReplicaDetails",
+    "ReplicaRank",
     "ReplicaState",
+    "ScaleDeploymentRequest",
+    "ServeActorDetails",
     "ServeApplicationSchema",
     "ServeDeploySchema",
+    "ServeInstanceDetails",
     "ServeStatus",
     "TracingConfig",
     "gRPCOptionsSchema",

@@ -23,6 +23,7 @@ from meshserve.v1 import controller_pb2, controller_pb2_grpc
 from meshserve.wire.application import application_to_proto
 from meshserve.wire.config_changes import changes_from_proto
 from meshserve.wire.control import proxy_options_from_proto, proxy_options_to_proto
+from meshserve.wire.details import details_from_proto
 from meshserve.wire.overview import overview_from_proto
 
 T = TypeVar("T")
@@ -88,6 +89,10 @@ class ControllerClient:
         )
         answer = await self._call("ApplyConfig", request)
         return ConfigAnswer(int(answer.generation), changes_from_proto(answer), tuple(answer.ignored))
+
+    async def details(self) -> dict[str, Any]:
+        """All that status tells, as plain values; see `wire.details`."""
+        return details_from_proto(await self._call("Status", controller_pb2.StatusRequest()))
 
     async def config(self) -> str:
         """The configuration file in force as JSON; empty for none."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from enum import StrEnum
 from typing import Any
 
 from meshserve.api.autoscaling_config import AutoscalingConfig
 from meshserve.api.deployment import Deployment
 from meshserve.api.schema_deployment import DeploymentSchema
-from meshserve.model.options import AutoscalingOptions, DeploymentOptions, RouterOptions
+from meshserve.model.options import DeploymentOptions, RouterOptions
 
 _NOT_IN_FILES = frozenset({"max_constructor_retry_count", "num_replicas", "autoscaling_config"})
 """What a file has no field for, and what is written by `_replicas`."""
@@ -27,16 +28,39 @@ def entry_of(name: str, deployment: Deployment) -> dict[str, Any]:
     return entry
 
 
+def full_entry_of(name: str, options: DeploymentOptions) -> dict[str, Any]:
+    """An entry with all options of a deployment that runs, defaults too; those that are not set are left out."""
+    entry: dict[str, Any] = {"name": name}
+    if options.autoscaling_config is not None:
+        entry["autoscaling_config"] = _autoscaling(AutoscalingConfig.of_options(options.autoscaling_config))
+    else:
+        entry["num_replicas"] = options.num_replicas
+    names = {one.name for one in fields(options)} & set(DeploymentSchema.model_fields) - _NOT_IN_FILES
+    if not options.placement_group_bundles:
+        names -= {"placement_group_bundles", "placement_group_strategy", "placement_group_bundle_label_selector"}
+    for own in sorted(names):
+        value = _plain(own, getattr(options, own))
+        if value not in (None, []):
+            entry[own] = value
+    return entry
+
+
 def _replicas(deployment: Deployment) -> dict[str, Any]:
     options, written = deployment._options, deployment.user_configured_option_names
-    if options.autoscaling_config is not None:
-        return {"autoscaling_config": _autoscaling(options.autoscaling_config)}
-    return {"num_replicas": options.num_replicas} if "num_replicas" in written else {}
+    auto = options.autoscaling_config
+    if auto is None:
+        return {"num_replicas": options.num_replicas} if "num_replicas" in written else {}
+    if auto.policy_pickle:
+        return {}  # the policy is in the code, and a file would replace it with all the rest
+    config = _changed(_autoscaling(AutoscalingConfig.of_options(auto)), _autoscaling(AutoscalingConfig()))
+    return {"autoscaling_config": {**config, "min_replicas": auto.min_replicas, "max_replicas": auto.max_replicas}}
 
 
-def _autoscaling(options: AutoscalingOptions) -> dict[str, Any]:
-    config = _changed(asdict(AutoscalingConfig.of_options(options)), asdict(AutoscalingConfig()))
-    return {**config, "min_replicas": options.min_replicas, "max_replicas": options.max_replicas}
+def _autoscaling(config: AutoscalingConfig) -> dict[str, Any]:
+    """All its fields as they are written in a file."""
+    plain = asdict(config)
+    plain["policy"] = {name: plain["policy"][name] for name in ("policy_function", "policy_kwargs")}
+    return {name: str(value) if isinstance(value, StrEnum) else value for name, value in plain.items()}
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.live import Live
 
 from meshserve.api.client import client, wait_for
+from meshserve.api.details import instance_details
 from meshserve.api.mesh import mesh_runs
+from meshserve.api.schema_details import ServeInstanceDetails
 from meshserve.api.status import ServeStatus, status_of
 from meshserve.api.status import status as mesh_status
 from meshserve.cli.failures import CommandError, reporting
@@ -31,8 +33,9 @@ from meshserve.launch.ray_cluster import join
     type=click.Choice(["table", "yaml", "json"]),
     help="As what. [default: a table on a terminal, YAML elsewhere]",
 )
+@click.option("--details", is_flag=True, help="All that is known, in the shape of Ray Serve's REST API.")
 @address_flag
-def status(name: str | None, watch: bool, output: str | None, address: str) -> None:
+def status(name: str | None, watch: bool, output: str | None, details: bool, address: str) -> None:
     """Tells what runs.
 
     \b
@@ -47,13 +50,26 @@ def status(name: str | None, watch: bool, output: str | None, address: str) -> N
         cluster = join(address)
         if not mesh_runs():
             click.echo(f"No mesh runs in {cluster}.", err=True)
-        elif watch:
+        elif watch and not details:
             try:
                 wait_for(_follow(style, name))
             except KeyboardInterrupt:
                 return
-        if not watch:
+        if details:
+            _print_details(output, name)
+        elif not watch:
             _print(_chosen(mesh_status(), name), style, name)
+
+
+def _print_details(output: str | None, name: str | None) -> None:
+    runs = mesh_runs()
+    empty = ServeInstanceDetails.model_validate(ServeInstanceDetails.get_empty_schema_dict())
+    plain = (instance_details() if runs else empty).model_dump(mode="json", exclude_unset=True)
+    if name is not None:
+        plain = plain["applications"].get(name)
+        if plain is None:
+            raise CommandError(f"There is no application {name!r}.")
+    click.echo(as_yaml(plain) if output == "yaml" else json.dumps(plain, indent=2))
 
 
 async def _follow(style: str, name: str | None) -> None:

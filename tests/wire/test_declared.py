@@ -8,9 +8,12 @@ import pytest
 from conditions import until
 from controller_mesh import LocalMesh, application, local_mesh
 
+from meshserve.api.details import details_of
 from meshserve.model.declared import ChangeKind
 from meshserve.model.options import RouterOptions
+from meshserve.schema import ServeInstanceDetails
 from meshserve.v1 import controller_pb2, proxy_control_pb2
+from meshserve.wire.details import details_from_proto
 from meshserve.wire.options import options_from_json
 
 
@@ -294,3 +297,28 @@ async def test_tracing_of_the_file_reaches_proxies_and_replicas():
         told += [json.loads(one.tracing_json) for one in options]
         assert len(told) == len(boots)
         assert all(one["enabled"] and one["sampling_ratio"] == 0.5 for one in told)
+
+
+async def test_details_tell_all_that_is_known_and_can_be_read_back():
+    async with local_mesh() as mesh:
+        await mesh.apply(application("by-hand", deployments=("Model", "Other")))
+        fields = {"name": "Model", "ray_actor_options": {"num_cpus": 0.5, "resources": {"asic": 1}}}
+        await running(mesh, entry(deployments=[fields]), entry("scaled", "declared_applications:scaled"))
+        await mesh.until_state("RUNNING", "by-hand")
+        config = await mesh.call("GetConfig", controller_pb2.GetConfigRequest())
+        details = details_of(details_from_proto(await mesh.status()), config.config_json)
+
+        app, scaled, by_hand = (details.applications[name] for name in ("app", "scaled", "by-hand"))
+        assert (app.source, by_hand.source) == ("declarative", "imperative")
+        assert app.deployed_app_config is not None and by_hand.deployed_app_config is None
+        model = app.deployments["Model"]
+        assert model.required_resources == {"CPU": 0.5, "asic": 1}
+        assert [replica.state for replica in model.replicas] == ["RUNNING", "RUNNING"]
+        assert model.deployment_config.max_ongoing_requests == 11
+        assert scaled.deployments["Scaled"].deployment_config.autoscaling_config["max_replicas"] == 8
+        assert "num_replicas" not in scaled.deployments["Scaled"].deployment_config.model_fields_set
+        assert by_hand.deployment_topology.nodes["Model"].outbound_deployments == [
+            {"name": "Other", "app_name": "by-hand"}
+        ]
+        assert details._get_status().applications["app"].deployments["Model"].replica_states == {"RUNNING": 2}
+        assert ServeInstanceDetails.model_validate_json(details.model_dump_json(exclude_unset=True)) == details

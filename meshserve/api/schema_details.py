@@ -1,0 +1,147 @@
+"""All that is known of a mesh, for programs: the shape that Ray Serve's REST API has."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from meshserve.api.ingress_options import ProxyLocation
+from meshserve.api.schema_application import ServeApplicationSchema
+from meshserve.api.schema_deployment import DeploymentSchema
+from meshserve.api.schema_file import HTTPOptionsSchema, gRPCOptionsSchema
+from meshserve.api.status import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
+from meshserve.model.status import ApplicationState, DeploymentState, ProxyState, ReplicaState, Trigger
+
+
+class APIType(StrEnum):
+    """Who has set an application."""
+
+    UNKNOWN = "unknown"
+    IMPERATIVE = "imperative"
+    DECLARATIVE = "declarative"
+
+
+class ServeActorDetails(BaseModel):
+    """One process of the mesh."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node_id: str | None = Field(default=None, description="The node it is on.")
+    node_ip: str | None = Field(default=None, description="The node's address.")
+    node_instance_id: str | None = Field(default=None, description="The node's id at its cloud.")
+    actor_id: str | None = Field(default=None, description="The Ray actor's id.")
+    actor_name: str | None = Field(default=None, description="The Ray actor's name.")
+    worker_id: str | None = Field(default=None, description="The Ray worker's id.")
+    log_file_path: str | None = Field(default=None, description="Its log, on its node.")
+
+
+class ReplicaDetails(ServeActorDetails):
+    """One replica."""
+
+    replica_id: str = Field(description="Its unique tag.")
+    state: ReplicaState = Field(description="What it is doing.")
+    pid: int | None = Field(default=None, description="The operating system's id of its process.")
+    start_time_s: float = Field(description="When it was started, in seconds since the epoch.")
+
+
+class ProxyDetails(ServeActorDetails):
+    """One proxy."""
+
+    status: ProxyState = Field(description="What it is doing.")
+
+
+class DeploymentDetails(BaseModel):
+    """One deployment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="Its name.")
+    status: DeploymentState = Field(description="What it is doing.")
+    status_trigger: Trigger = Field(description="What led to that.")
+    message: str = Field(description="What is being waited for, or what failed.")
+    deployment_config: DeploymentSchema = Field(description="Its options, of the file or the code.")
+    target_num_replicas: int = Field(ge=0, description="How many replicas are wanted.")
+    required_resources: dict[str, Any] = Field(description="What each replica asks of the cluster.")
+    replicas: list[ReplicaDetails] = Field(description="Its replicas.")
+
+
+class DeploymentNode(BaseModel):
+    """A deployment among those of its application."""
+
+    name: str = Field(description="Its name.")
+    app_name: str = Field(description="Its application.")
+    outbound_deployments: list[dict[str, str]] = Field(default_factory=list, description="Those that it calls.")
+    is_ingress: bool = Field(default=False, description="Whether it answers at the ingress.")
+
+
+class DeploymentTopology(BaseModel):
+    """Who calls whom in an application."""
+
+    app_name: str = Field(description="The application.")
+    nodes: dict[str, DeploymentNode] = Field(description="Its deployments, by name.")
+    ingress_deployment: str | None = Field(default=None, description="The one that answers at the ingress.")
+
+
+class ApplicationDetails(BaseModel):
+    """One application."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="Its name.")
+    route_prefix: str | None = Field(description="Its route prefix.")
+    docs_path: str | None = Field(description="The path of its documentation.")
+    status: ApplicationState = Field(description="What it is doing.")
+    message: str = Field(description="What is being waited for, or what failed.")
+    last_deployed_time_s: float = Field(description="When it was last set, in seconds since the epoch.")
+    deployed_app_config: ServeApplicationSchema | None = Field(default=None, description="Its entry of the file.")
+    source: APIType = Field(description="Who has set it.")
+    deployments: dict[str, DeploymentDetails] = Field(description="Its deployments, by name.")
+    external_scaler_enabled: bool = Field(default=False, description="Whether it is scaled from outside.")
+    deployment_topology: DeploymentTopology | None = Field(default=None, description="Who calls whom.")
+
+
+class ServeInstanceDetails(BaseModel):
+    """A mesh."""
+
+    controller_info: ServeActorDetails = Field(default_factory=ServeActorDetails, description="The controller.")
+    proxy_location: ProxyLocation | None = Field(default=None, description="Which nodes have a proxy.")
+    http_options: HTTPOptionsSchema | None = Field(default=None, description="The HTTP ingress.")
+    grpc_options: gRPCOptionsSchema | None = Field(default=None, description="The gRPC ingress.")
+    proxies: dict[str, ProxyDetails] = Field(description="The proxies, by node.")
+    applications: dict[str, ApplicationDetails] = Field(description="The applications, by name.")
+    target_capacity: float | None = Field(default=None, ge=0, le=100, description="Of the file, in percent.")
+    restores_unset_config_options: bool = Field(
+        default=True, description="Whether an option that leaves the file is the code's again."
+    )
+
+    @staticmethod
+    def get_empty_schema_dict() -> dict[str, Any]:
+        """A mesh that does not run."""
+        return {"controller_info": {}, "proxies": {}, "applications": {}, "target_capacity": None}
+
+    def _get_status(self) -> ServeStatus:
+        """The same, as `status` tells it."""
+        return ServeStatus(
+            proxies={node: proxy.status for node, proxy in self.proxies.items()},
+            applications={name: _status(one) for name, one in self.applications.items()},
+            target_capacity=self.target_capacity,
+        )
+
+
+def _status(application: ApplicationDetails) -> ApplicationStatusOverview:
+    deployments = {}
+    for name, one in application.deployments.items():
+        states = [replica.state for replica in one.replicas]
+        counts = {state: states.count(state) for state in dict.fromkeys(states)}
+        deployments[name] = DeploymentStatusOverview(one.status, one.status_trigger, counts, one.message)
+    return ApplicationStatusOverview(
+        application.status, application.message, application.last_deployed_time_s, deployments
+    )
+
+
+class ScaleDeploymentRequest(BaseModel):
+    """How many replicas a deployment is to have, for an application that is scaled from outside."""
+
+    target_num_replicas: int = Field(ge=0, description="How many.")

@@ -1,0 +1,86 @@
+"""All that status tells of the mesh, as plain values in the shape of Ray Serve's REST API."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from meshserve.v1 import controller_pb2
+
+_SOURCES = {
+    controller_pb2.APPLICATION_SOURCE_IMPERATIVE: "imperative",
+    controller_pb2.APPLICATION_SOURCE_DECLARATIVE: "declarative",
+}
+
+
+def details_from_proto(proto: controller_pb2.StatusResponse) -> dict[str, Any]:
+    """The whole mesh. Options of deployments are those of `wire.options`, under `options`."""
+    controller = proto.controller
+    return {
+        "controller_info": {"node_id": controller.node_id, "log_file_path": controller.log_path},
+        "proxies": {one.node_id: _proxy(one) for one in proto.proxies},
+        "applications": {one.name: _application(one) for one in proto.applications},
+        "target_capacity": proto.target_capacity if proto.HasField("target_capacity") else None,
+    }
+
+
+def _proxy(proto: controller_pb2.ProxyStatusInfo) -> dict[str, Any]:
+    return {
+        "status": proto.status,
+        "node_id": proto.node_id,
+        "node_ip": proto.node_ip,
+        "log_file_path": proto.log_path,
+    }
+
+
+def _application(proto: controller_pb2.ApplicationStatusInfo) -> dict[str, Any]:
+    return {
+        "name": proto.name,
+        "route_prefix": proto.route_prefix if proto.HasField("route_prefix") else None,
+        "docs_path": proto.docs_path or None,
+        "status": proto.status,
+        "message": proto.message,
+        "last_deployed_time_s": proto.last_deployed_time_s,
+        "source": _SOURCES.get(proto.source, "unknown"),
+        "deployments": {one.name: _deployment(one) for one in proto.deployments},
+        "deployment_topology": _topology(proto),
+    }
+
+
+def _topology(proto: controller_pb2.ApplicationStatusInfo) -> dict[str, Any]:
+    ingress = proto.ingress_deployment
+    nodes = {
+        one.name: {
+            "name": one.name,
+            "app_name": proto.name,
+            "outbound_deployments": [{"name": used.deployment, "app_name": used.app} for used in one.uses],
+            "is_ingress": one.name == ingress,
+        }
+        for one in proto.deployments
+    }
+    return {"app_name": proto.name, "nodes": nodes, "ingress_deployment": ingress or None}
+
+
+def _deployment(proto: controller_pb2.DeploymentStatusInfo) -> dict[str, Any]:
+    return {
+        "name": proto.name,
+        "status": proto.status,
+        "status_trigger": proto.status_trigger,
+        "message": proto.message,
+        "options": json.loads(proto.options_json or "{}"),
+        "target_num_replicas": proto.target_num_replicas,
+        "replicas": [_replica(one) for one in proto.replicas],
+    }
+
+
+def _replica(proto: controller_pb2.ReplicaInfo) -> dict[str, Any]:
+    return {
+        "replica_id": proto.replica_tag,
+        "state": proto.state,
+        "pid": proto.pid or None,
+        "start_time_s": proto.start_time_s,
+        "node_id": proto.node_id or None,
+        "node_ip": proto.node_ip or None,
+        "actor_name": proto.actor_name,
+        "log_file_path": proto.log_path or None,
+    }
