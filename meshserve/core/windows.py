@@ -102,13 +102,8 @@ def aggregate(series: Series, now: float, look_back_s: float, function: str) -> 
 
 
 def report_interval_s(options: AutoscalingOptions) -> float:
-    """How often a router reports its load, in seconds, so that a window holds a few reports of it."""
+    """How often a replica is asked for figures of its own, in seconds, so that a window holds a few of them."""
     return min(0.2 * options.look_back_period_s, options.metrics_interval_s)
-
-
-def report_timeout_s(options: AutoscalingOptions) -> float:
-    """After how many seconds of silence a router's reports no longer count."""
-    return max(2.0 * options.metrics_interval_s, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +147,6 @@ def fold_report(
 def fold_router_lost(history: LoadHistory, router: str) -> LoadHistory:
     """Forgets a router whose process or connection ended: its calls ended with it."""
     return replace(history, routers={name: seen for name, seen in history.routers.items() if name != router})
-
-
-def expire_routers(history: LoadHistory, now: float, timeout_s: float) -> LoadHistory:
-    """Forgets routers that were silent for too long; without it a dead one would hold replicas up for ever."""
-    alive = {
-        name: seen
-        for name, seen in history.routers.items()
-        if seen.total and now - seen.total[-1].timestamp <= timeout_s
-    }
-    return history if len(alive) == len(history.routers) else replace(history, routers=alive)
 
 
 def measure_load(history: LoadHistory, now: float, look_back_s: float, function: str) -> MeasuredLoad:

@@ -1,8 +1,7 @@
 """A day of traffic against the autoscaler: a fluid model of a deployment with start-up times, queues and two routers.
 
 Calls arrive at a rate; each needs `SERVICE_S` at a replica, which takes `MAX_ONGOING` at a time; what does not fit
-waits. Routers report what they have in hand at the interval the options give, and at once when calls wait and nothing
-runs.
+waits. Routers report what they have in hand on every tick.
 
 Run `python tests/core/day.py FILE.csv` for the numbers of the day, `FILE.svg` for the picture.
 """
@@ -20,11 +19,8 @@ from meshserve.core.autoscale import ScalingState, plan_replicas, scaling_contex
 from meshserve.core.capacity import scaling_bounds
 from meshserve.core.windows import (
     LoadHistory,
-    expire_routers,
     fold_report,
     measure_load,
-    report_interval_s,
-    report_timeout_s,
 )
 from meshserve.model.autoscaling import AutoscalingContext
 from meshserve.model.ids import DeploymentId
@@ -98,7 +94,6 @@ class Simulation:
         self._waiting = 0.0
         self._history = LoadHistory()
         self._state = ScalingState()
-        self._reported_at = -math.inf
 
     def run(self, duration_s: float = DAY_S) -> list[Moment]:
         """The whole day, tick by tick."""
@@ -110,21 +105,17 @@ class Simulation:
         capacity = running * MAX_ONGOING
         self._waiting = max(0.0, self._waiting + (rate - capacity / SERVICE_S) * TICK_S)
         at_replicas = capacity if self._waiting else rate * SERVICE_S
-        self._report(now, at_replicas, wake=running == 0 and self._waiting > 0)
+        self._report(now, at_replicas)
         self._scale(now, running)
         return Moment(now, rate, needed(rate), running, self._target, self._waiting)
 
-    def _report(self, now: float, at_replicas: float, wake: bool) -> None:
-        if not wake and now - self._reported_at < report_interval_s(OPTIONS):
-            return
-        self._reported_at = now
+    def _report(self, now: float, at_replicas: float) -> None:
         for router in ("proxy-1", "proxy-2"):
             self._history = fold_report(
                 self._history, router, self._waiting / 2, at_replicas / 2, now, OPTIONS.look_back_period_s
             )
 
     def _scale(self, now: float, running: int) -> None:
-        self._history = expire_routers(self._history, now, report_timeout_s(OPTIONS))
         load = measure_load(self._history, now, OPTIONS.look_back_period_s, OPTIONS.aggregation_function)
         seen = AutoscalingContext(DeploymentId("day", "model"), running, self._target, OPTIONS, current_time=now)
         plan = plan_replicas(scaling_context(seen, load, scaling_bounds(OPTIONS), self._state), self._state)

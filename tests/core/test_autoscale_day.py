@@ -23,9 +23,7 @@ from day import (
     write_plot_data,
 )
 
-from meshserve.core.windows import report_interval_s
-
-REACTION_S = OPTIONS.look_back_period_s + report_interval_s(OPTIONS) + START_S + 2 * TICK_S
+REACTION_S = OPTIONS.look_back_period_s + START_S + 2 * TICK_S
 """From a change of traffic to a change of running replicas, the delay of the direction apart."""
 
 

@@ -11,7 +11,6 @@ from meshserve.core.windows import (
     MetricHistory,
     Series,
     aggregate,
-    expire_routers,
     extend,
     fold_report,
     fold_router_lost,
@@ -20,7 +19,6 @@ from meshserve.core.windows import (
     measure_load,
     measure_metrics,
     report_interval_s,
-    report_timeout_s,
     sum_series,
 )
 from meshserve.model.autoscaling import TimeStampedValue
@@ -103,22 +101,10 @@ def test_a_lost_router_takes_its_calls_with_it() -> None:
     assert measure_load(fold_router_lost(history, "a"), 1.0, 30, "mean").total == 1
 
 
-def test_a_silent_router_expires_and_a_talking_one_does_not() -> None:
-    options = AutoscalingOptions(metrics_interval_s=10)
-    history = fold_report(LoadHistory(), "dead", 0, 50, 0.0, 30)
-    history = fold_report(history, "alive", 0, 2, 15.0, 30)
-    assert set(expire_routers(history, 20.0, report_timeout_s(options)).routers) == {"dead", "alive"}
-    assert set(expire_routers(history, 20.1, report_timeout_s(options)).routers) == {"alive"}
-
-
-@pytest.mark.parametrize(
-    ("metrics_interval_s", "look_back_s", "interval_s", "timeout_s"), [(10, 30, 6, 20), (1, 30, 1, 10), (10, 5, 1, 20)]
-)
-def test_report_intervals_follow_the_options(
-    metrics_interval_s: float, look_back_s: float, interval_s: float, timeout_s: float
-) -> None:
+@pytest.mark.parametrize(("metrics_interval_s", "look_back_s", "interval_s"), [(10, 30, 6), (1, 30, 1), (10, 5, 1)])
+def test_report_intervals_follow_the_options(metrics_interval_s: float, look_back_s: float, interval_s: float) -> None:
     options = AutoscalingOptions(metrics_interval_s=metrics_interval_s, look_back_period_s=look_back_s)
-    assert (report_interval_s(options), report_timeout_s(options)) == (interval_s, timeout_s)
+    assert report_interval_s(options) == interval_s
 
 
 def test_own_metrics_are_aggregated_by_replica_and_only_of_running_ones() -> None:
