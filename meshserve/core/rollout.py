@@ -193,7 +193,8 @@ def _send_options(
     outdated = [
         replica
         for replica in _in((Phase.READY,), deployment)
-        if replica.build.version == want.version and _needs_options(replica, want)
+        # One that was sent a rank answers that first, and an answer does not say to what.
+        if replica.build.version == want.version and _needs_options(replica, want) and not replica.ranking
     ]
     changed = {
         replica.id.tag: replace(replica, phase=Phase.RECONFIGURING, since=scene.now, build=build)

@@ -42,6 +42,7 @@ def check_laws(world: World, before: Plan, now: Plan) -> None:
             _ranks_are_unique(deployment)
             _healthy_is_true(deployment)
     _running_is_true(world, now)
+    _told_one_thing_at_a_time(world, now)
     _drained_before_killed(world, now)
     _never_too_many(world, now)
     _never_too_few(world, now)
@@ -143,6 +144,15 @@ def _running_is_true(world: World, now: Plan) -> None:
             assert by_itself or known.status.state is DeploymentState.HEALTHY, f"{name} runs, {spec.id} is not well"
 
 
+def _told_one_thing_at_a_time(world: World, now: Plan) -> None:
+    """Options or a rank are sent to a replica only once it has taken what it was sent before: answers do not say to
+    which of two they are."""
+    for action in now.actions:
+        if isinstance(action, ac.ReconfigureReplica):
+            was = world.heard.deployments[action.replica.deployment].replicas[action.replica.tag]
+            assert not was.ranking and was.phase is not Phase.RECONFIGURING, f"{was.id} has not answered yet"
+
+
 def _drained_before_killed(world: World, now: Plan) -> None:
     """A replica that serves is not killed: it leaves the targets and ends its calls first, or its time is over."""
     for action in now.actions:
@@ -169,7 +179,9 @@ def _never_too_many(world: World, now: Plan) -> None:
             if one.phase is Phase.MIGRATING and world.replicas[one.id].alive
         ]
         alive = len(world.alive(deployment_id)) - len(moving) + started
-        most = want.count + math.ceil(want.spec.options.max_surge_percent * want.count / 100)
+        heard = world.heard.deployments.get(deployment_id)
+        outdated = heard and any(one.build.version != want.version for one in _in_service(heard))
+        most = want.count + (math.ceil(want.spec.options.max_surge_percent * want.count / 100) if outdated else 0)
         assert alive <= most, f"{deployment_id}: {alive} processes for {most} places"
 
 

@@ -33,7 +33,7 @@ class Faults:
     """How likely things go wrong, each time they are tried.
 
     Attributes:
-        lost_answer: the answer to a call comes only after the executor has asked again.
+        lost_answer: the answer to a call comes only after the executor has asked again; a kill is in vain.
         life_s: mean life of a process; 0 for as long as it is wanted.
     """
 
@@ -334,6 +334,8 @@ class World:
         self.at(takes_s, self._answer(ev.ReplicaDrained(replica.id)))
 
     def _kill(self, action: ac.KillReplica) -> None:
+        if self.faults.lost_answer and self.rng.random() < self.faults.lost_answer:
+            return  # it shows no effect, and nobody says so
         replica, answer, life = self.replicas[action.replica], self._answer(ev.ReplicaDied(action.replica)), self.life
 
         def killed() -> None:
