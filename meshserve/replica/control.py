@@ -207,12 +207,13 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         deadline = time.monotonic() + timeout_s
         while wait_loop_s > 0:  # 0: the whole mesh is going down, nobody is to be served any more
             # Routers need a moment to learn that this replica is no target any more; what they still send is served.
-            await asyncio.sleep(min(wait_loop_s, max(deadline - time.monotonic(), 0.0)))
+            # Those that have learned it close their sessions: once all have, there is nobody to wait for.
+            await _at_most(min(wait_loop_s, max(deadline - time.monotonic(), 0.0)), self._quiet())
             if not self._admission.ongoing or time.monotonic() >= deadline:
                 break
         self._admission.draining = True
         self._door.announce()
-        await self._wait_idle(max(deadline - time.monotonic(), 0.0))
+        await _at_most(max(deadline - time.monotonic(), 0.0), self._idle())
         abandoned = self._admission.ongoing
         if not abandoned:
             # Callers that have heard of it leave once all is answered. Who is left first loses what is on its way: a
@@ -232,10 +233,16 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         except Exception:  # noqa: BLE001 - a destructor that raises must not keep the replica alive
             traceback.print_exc()
 
-    async def _wait_idle(self, timeout_s: float) -> None:
+    async def _quiet(self) -> None:
+        """Waits until every caller has closed its session, and nothing runs."""
+        await self._door.sessions_over()
+        await self._idle()
+
+    async def _idle(self) -> None:
+        """Waits until nothing runs."""
         idle = asyncio.Event()
         self._admission.when_idle(idle.set)
-        await _at_most(timeout_s, idle.wait())
+        await idle.wait()
 
 
 async def _at_most(timeout_s: float, work: Awaitable[Any]) -> None:

@@ -68,6 +68,22 @@ async def test_nothing_is_lost_when_a_replica_ends_before_its_callers_know_that_
 
 
 @on_io
+async def test_the_wait_loop_ends_once_every_caller_has_heard_and_not_before():
+    async with LocalMesh(LocalReplica("a", Worker), LocalReplica("b", Worker)) as mesh:
+        a, b = mesh.replicas
+        while not all(replica.session for replica in mesh.router.replicas):
+            await asyncio.gather(*(mesh.router.unary(call("echo", 1)) for _ in range(8)))
+
+        ending = asyncio.create_task(end(a, timeout_s=60.0, wait_loop_s=30.0))
+        for _ in range(20):
+            await mesh.router.unary(call("echo", 1))
+        assert not a.admission.draining, "callers that have not heard of it are served"
+        mesh.publish(b)
+        async with asyncio.timeout(5.0):
+            assert await ending == 0
+
+
+@on_io
 async def test_a_replica_has_drained_once_its_callers_have_closed_their_sessions():
     async with LocalMesh(LocalReplica("a", Worker)) as mesh:
         await mesh.router.unary(call("echo", 1))
