@@ -62,6 +62,7 @@ class Settings:
         http_keep_alive_s: how long the HTTP ingress keeps idle connections, whatever `HTTPOptions` say; 0 for what
             they say.
         http_middlewares: import path of a function that gives Starlette middlewares for the HTTP ingress.
+        pack_replicas: fill machines one after the other with replicas; else they are spread. Read by the controller.
     """
 
     local_testing_mode: bool = False
@@ -79,6 +80,7 @@ class Settings:
     http_host: str = "127.0.0.1"
     http_keep_alive_s: int = 0
     http_middlewares: str = ""
+    pack_replicas: bool = False
     shared_memory_bytes: int = 1 << 30
 
     @staticmethod
@@ -101,5 +103,6 @@ class Settings:
             http_host=environ.get("RAY_SERVE_DEFAULT_HTTP_HOST") or "127.0.0.1",
             http_keep_alive_s=int(environ.get("RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S") or 0),
             http_middlewares=environ.get("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", ""),
+            pack_replicas=environ.get("RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", "0") == "1",
             shared_memory_bytes=int(environ.get("MESHSERVE_SHARED_MEMORY_BYTES", 1 << 30)),
         )

@@ -43,10 +43,15 @@ _ZONE_LABEL = "ray.io/availability-zone"
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What every process of the mesh is given: the token, and the address to bind."""
+    """What every process of the mesh is given: the token, and the address to bind; and how replicas are placed.
+
+    Attributes:
+        spread: replicas are spread over the machines; else these are filled one after the other.
+    """
 
     token: str
     host: str
+    spread: bool = True
 
 
 class Executor:
@@ -141,7 +146,7 @@ class Executor:
         died = ev.ReplicaDied(action.replica)
         proxies = self._ledger.desired.proxies
         tracing = proxies.tracing_json if proxies is not None else ""
-        spec = replica_process(action, self._boot.token, self._boot.host, tracing)
+        spec = replica_process(action, self._boot.token, self._boot.host, tracing, self._boot.spread)
         try:
             process = await self._processes.start(spec, lambda: self._post(died))
         except LaunchError as error:

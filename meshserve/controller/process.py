@@ -35,6 +35,7 @@ from meshserve.launch.ray_store import RayStore
 from meshserve.model.control import Desired
 from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.rpc.server import start_internal_server
+from meshserve.settings import Settings
 from meshserve.telemetry.control import OverviewMetrics
 from meshserve.telemetry.log_options import Identity
 from meshserve.telemetry.logs import configure_log, log_path, start_process
@@ -105,7 +106,7 @@ class ControllerProcess:
         _log_as(ledger.desired)
         builds = self._builds = Builds(self._launcher, ledger, declarations)
         publisher, loads = Publisher(lambda: ledger.desired), Loads()
-        boot = Boot(self._boot["token"], self._boot["host"])
+        boot = Boot(self._boot["token"], self._boot["host"], not Settings.from_environment().pack_replicas)
         executor = self._executor = Executor(
             self._launcher, ledger, boot, time.monotonic, lambda event: loop.post(event), ended.set
         )

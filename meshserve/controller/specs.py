@@ -8,12 +8,15 @@ from meshserve.model.process_names import proxy_name, replica_name
 from meshserve.wire.control import proxy_options_to_proto
 
 
-def replica_process(action: StartReplica, token: str, host: str, tracing_json: str = "") -> ProcessSpec:
+def replica_process(
+    action: StartReplica, token: str, host: str, tracing_json: str = "", spread: bool = True
+) -> ProcessSpec:
     """The process of a replica; what it is to become is told to it once it listens.
 
     Args:
         host: the address to bind, completed by the launcher.
         tracing_json: whether requests are traced; empty for what the environment says.
+        spread: prefer machines with fewer processes.
     """
     replica, options = action.replica, action.want.spec.options
     name = replica_name(replica)
@@ -36,6 +39,7 @@ def replica_process(action: StartReplica, token: str, host: str, tracing_json: s
         placement_group_bundle_label_selector=options.placement_group_bundle_label_selector,
         max_per_node=options.max_replicas_per_node,
         group=str(replica.deployment),
+        spread=spread,
     )
 
 

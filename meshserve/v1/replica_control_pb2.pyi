@@ -324,7 +324,9 @@ class DrainRequest(message.Message):
     timeout_s: builtins.float
     """How long ongoing calls may take, in seconds."""
     wait_loop_s: builtins.float
-    """How long to wait at least, and between looks, in seconds."""
+    """How long to wait before calls are refused, at least while a caller still has its session open, and between looks;
+    in seconds.
+    """
     def __init__(
         self,
         *,

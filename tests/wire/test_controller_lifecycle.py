@@ -211,3 +211,13 @@ async def test_shutdown_leaves_nothing_and_answers_soon(count):
             await mesh.call("Shutdown", controller_pb2.ShutdownRequest())
         assert not mesh.launcher.running
         assert not mesh.store.values
+
+
+@pytest.mark.parametrize(("packed", "spread"), [("0", True), ("1", False)])
+async def test_replicas_are_spread_over_the_machines_unless_the_cluster_packs_them(monkeypatch, packed, spread):
+    monkeypatch.setenv("RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", packed)
+    async with local_mesh() as mesh:
+        await mesh.apply(application())
+        await mesh.until_state("RUNNING")
+        (process,) = mesh.launcher.running.values()
+        assert process.spec.spread is spread
