@@ -42,7 +42,7 @@ def read(config_json: str, import_paths: Sequence[str] = (), revision: str = "")
 def _declaration(
     schema: ServeApplicationSchema, entry: dict[str, Any], import_paths: tuple[str, ...], revision: str
 ) -> Declaration:
-    source = [schema.import_path, schema.args, schema.runtime_env, import_paths, _imported(schema), revision]
+    source = [schema.import_path, schema.args, schema.runtime_env, _imported(schema), revision]
     code_key = blake2b(json.dumps(source, sort_keys=True).encode(), digest_size=8).hexdigest()
     # Where a deployment stands in the list says nothing.
     entry = {**entry, "deployments": sorted(entry.get("deployments", ()), key=lambda one: str(one["name"]))}

@@ -19,6 +19,8 @@ _SIGNS = {
 def as_lines(answer: ConfigAnswer) -> list[str]:
     """A line for each application, and one for each of its fields that differ."""
     lines = [line for change in answer.changes for line in _lines(change)] or ["There are no applications."]
+    if answer.changes and all(change.kind is ChangeKind.UNCHANGED for change in answer.changes):
+        lines.append("Nothing changes. Modules that have changed are taken up with another --revision.")
     if answer.ignored:
         lines.append(f"Ignored, since the mesh runs already with other ones: {', '.join(answer.ignored)}.")
     return lines

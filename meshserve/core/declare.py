@@ -48,7 +48,9 @@ def declared_names(desired: Desired) -> set[str]:
 
 def _is_settled(before: DesiredApplication | None, declaration: Declaration) -> bool:
     """Whether an application is as declared, or on its way there; one that could not be built is tried again."""
-    if before is None or before.deleting or before.declaration != declaration:
+    if before is None or before.deleting or before.declaration is None:
+        return False
+    if not before.declaration.says_the_same(declaration):
         return False
     return before.build is None or not before.build.failure
 

@@ -29,7 +29,7 @@ def _change(desired: Desired, declaration: Declaration) -> Change:
     fields = _fields(before.declaration.config_json, declaration.config_json)
     if before.declaration.code_key != declaration.code_key or (before.build is not None and before.build.failure):
         return Change(name, ChangeKind.REBUILD, fields)
-    same = before.declaration == declaration
+    same = before.declaration.says_the_same(declaration)
     return Change(name, ChangeKind.UNCHANGED) if same else Change(name, ChangeKind.UPDATE, fields)
 
 

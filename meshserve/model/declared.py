@@ -47,6 +47,10 @@ class Declaration:
     code_key: str
     route_prefix: str | None
 
+    def says_the_same(self, other: Declaration) -> bool:
+        """Whether there is nothing to do. From which folder a file was applied makes no difference."""
+        return (self.config_json, self.code_key) == (other.config_json, other.code_key)
+
 
 class ChangeKind(IntEnum):
     """What applying a file does to an application. Numbers are those of the wire."""

@@ -95,6 +95,20 @@ async def test_the_same_file_twice_changes_nothing_and_a_change_touches_what_it_
         assert len(mesh.launcher.work) == 2
 
 
+async def test_the_folder_makes_no_difference_and_another_revision_builds_again():
+    async with local_mesh() as mesh:
+        await running(mesh, entry())
+        text = json.dumps({"applications": [entry()]})
+        request = controller_pb2.ApplyConfigRequest(config_json=text, import_paths=["/elsewhere"])
+        assert kinds(await mesh.call("ApplyConfig", request)) == {"app": "UNCHANGED"}
+        before = set(mesh.launcher.replicas)
+        request.revision = "2"
+        assert kinds(await mesh.call("ApplyConfig", request)) == {"app": "REBUILD"}
+        await until(lambda: len(mesh.launcher.replicas) == 2 * len(before) and len(mesh.replicas) == len(before))
+        await mesh.until_state("RUNNING")
+        assert kinds(await mesh.call("ApplyConfig", request)) == {"app": "UNCHANGED"}
+
+
 async def test_what_is_missing_from_the_file_is_deleted_and_what_programs_have_set_stays():
     async with local_mesh() as mesh:
         await mesh.apply(application("by-hand"))
