@@ -13,6 +13,7 @@ never stood loses nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -43,6 +44,8 @@ from meshserve.wire.calls import (
     result_payload,
 )
 from meshserve.wire.failures import failure_from_proto
+
+log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
 """How long a replica may take to greet; a vanished node would keep the calls waiting for longer otherwise."""
@@ -97,6 +100,7 @@ class Session:
         self._retains: list[tuple[int, str]] = []
         self._call: Any = None
         self._shares_memory = False
+        self._unwritable = ""
         self.task: asyncio.Task[None] | None = None
         self.metrics = SessionMetrics(CALLER, "", "")
         self._writer: BatchWriter[replica_pb2.SessionRequest] = BatchWriter(self._build, self._write)
@@ -195,18 +199,19 @@ class Session:
             call, payload = flight.call, flight.call.payload
             if type(payload) is SharedPayload:
                 payload = self._shared(flight, payload)
+            fits = fits_batch(call, payload)
+            if batches and not fits:
+                break  # batches are read after calls that stand alone: this one would overtake them
+            starts.popleft()
+            flight.stage = Stage.SENT
+            flight.sent_at = now
             credits = INITIAL_CREDITS if flight.stream is not None else 0
-            if fits_batch(call, payload):
+            if fits:
                 batches.add(flight.call_id, call, payload, credits)
-            elif batches:
-                break  # calls are read after those that stand alone: this one would overtake them
             elif call.reserve:
                 fill_reserve(message.starts.add(), flight.call_id, call)
             else:
                 fill_start(message.starts.add(), flight.call_id, call, payload, now, credits)
-            starts.popleft()
-            flight.stage = Stage.SENT
-            flight.sent_at = now
             size += payload.size_bytes + 64
             count += 1
         batches.close()
@@ -262,6 +267,17 @@ class Session:
             message.ends.append(call_id)
         return sum(item.size_bytes + 8 for item in items)
 
+    async def _keep_writing(self) -> None:
+        """Writes until the stream ends; a message that cannot be made ends it, so that no call waits for ever."""
+        try:
+            await self._writer.run()
+        except Exception as error:
+            if self._call.done():
+                return  # the reader hears of it, too
+            log.exception("A message to the replica at %s could not be written.", self._address)
+            self._unwritable = f"a message could not be written: {error!r}"
+            self._call.cancel()
+
     async def _write(self, message: replica_pb2.SessionRequest) -> None:
         await self._call.write(message)
 
@@ -283,7 +299,7 @@ class Session:
             while message is not grpc.aio.EOF:
                 self._receive(message)
                 if writing is None:
-                    writing = asyncio.create_task(self._writer.run())
+                    writing = asyncio.create_task(self._keep_writing())
                 message = await self._call.read()
             code = await self._call.code()
             in_good_order = code is grpc.StatusCode.OK
@@ -292,8 +308,8 @@ class Session:
             reason = f"it did not answer within {HELLO_TIMEOUT_S:.0f} s"
         except grpc.aio.AioRpcError as error:
             reason = f"{error.code().name}: {error.details()}"
-        except asyncio.CancelledError:
-            pass  # closed by the owner; the calls below are settled all the same
+        except asyncio.CancelledError:  # closed by the owner, or by ourselves; the calls are settled all the same
+            reason = self._unwritable or reason
         finally:
             if writing is not None:
                 writing.cancel()

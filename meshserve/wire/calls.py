@@ -141,7 +141,7 @@ def fill_start(
     frame.body = payload.body
     fill_context(frame.context, call.context)
     if payload.buffers:
-        frame.buffers.extend(payload.buffers)  # type: ignore[arg-type]  # bytes-like is accepted
+        frame.buffers.extend(map(bytes, payload.buffers))  # protobuf takes no views; bytes stay what they are
         frame.has_buffers = True
     if credits:
         frame.initial_credits = credits
@@ -221,7 +221,7 @@ def add_items(frames: Any, call_id: int, items: Iterable[Payload], encoding: Enc
         if item.encoding is not encoding:
             frame.encoding = item.encoding
         if item.buffers:
-            frame.buffers.extend(item.buffers)
+            frame.buffers.extend(map(bytes, item.buffers))
             shared = None
         else:
             shared, shared_encoding = frame.bodies, item.encoding
@@ -248,7 +248,7 @@ def fill_result(
     if payload is not None:
         frame.body = payload.body
         if payload.buffers:
-            frame.buffers.extend(payload.buffers)  # type: ignore[arg-type]  # bytes-like is accepted
+            frame.buffers.extend(map(bytes, payload.buffers))
             frame.parts |= HAS_BUFFERS
         if payload.encoding is not encoding or payload.encoding is Encoding.CLAIM:  # the caller may not have sent one
             frame.encoding = payload.encoding  # type: ignore[assignment]  # the enum's numbers are the wire's

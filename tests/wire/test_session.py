@@ -296,3 +296,12 @@ async def test_wrong_token_is_refused_before_anything_is_read():
                 await stub.Call(replica_pb2.CallRequest(), metadata=metadata)
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         await channel.close()
+
+
+@on_io
+async def test_a_call_that_cannot_be_written_fails_and_those_after_it_go_on() -> None:
+    async with LocalMesh(LocalReplica("a", Model)) as mesh:
+        assert decode_value(await mesh.router.unary(call("echo", 1))) == 1
+        with pytest.raises(CallFailed, match="could not be written: UnicodeEncodeError"):
+            await mesh.router.unary(call("\ud800"))
+        assert decode_value(await mesh.router.unary(call("echo", 2))) == 2

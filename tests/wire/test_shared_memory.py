@@ -8,7 +8,9 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import wraps
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -267,6 +269,39 @@ async def test_large_arguments_and_results_do_not_ride_the_session() -> None:
         assert decode_value(payload).sum() == 5 * MB
         assert decode_value(await mesh.router.unary(large_call("total", ones(5 * MB)))) == 5 * MB
         assert sum_sent(replica) - before < 10_000, "only claims were sent"
+
+
+def without_shared_memory(test: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Runs a test as if the two processes were on different machines."""
+
+    @wraps(test)
+    async def run() -> None:
+        with mock.patch("meshserve.replica.session_end.can_read", return_value=False):
+            await test()
+
+    return run
+
+
+@on_io
+@without_shared_memory
+async def test_a_replica_of_another_machine_gets_the_arguments_themselves() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        assert decode_value(await mesh.router.unary(large_call("total", ones(5 * MB)))) == 5 * MB
+        assert replica.admission.ongoing == 0
+
+
+@on_io
+@without_shared_memory
+async def test_a_replica_of_another_machine_waits_for_arguments_that_go_another_way() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        made, told = large_call("total", ones(5 * MB)), []
+        made.on_unshared = told.append
+        reply = mesh.router.unary(made)
+        await until(lambda: told and replica.admission.ongoing == 1)
+        assert told == [replica.target.actor_name]
+        arrived = pickle.loads(pickle.dumps(decode_value(made.payload)))
+        replica.runner._python._kept.deposit(decode_claim(made.payload.claim).key, encode_value(arrived))
+        assert decode_value(await reply) == 5 * MB
 
 
 @on_io
