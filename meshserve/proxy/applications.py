@@ -37,6 +37,7 @@ class Applications:
         node_id: of this proxy.
         has_replicas: whether any replica of a deployment is known; the proxy of the head node does not ask, because a
             deployment that is scaled to zero is woken through it.
+        refuses: whether calls of a deployment end at once, because it failed or was deleted; None when none do.
 
     Attributes:
         table: the snapshot in force; None before the first.
@@ -45,7 +46,11 @@ class Applications:
     """
 
     def __init__(
-        self, services: Services, node_id: str, has_replicas: Callable[[DeploymentId], bool] | None = None
+        self,
+        services: Services,
+        node_id: str,
+        has_replicas: Callable[[DeploymentId], bool] | None = None,
+        refuses: Callable[[DeploymentId], bool] | None = None,
     ) -> None:
         self.table: RouteTable | None = None
         self.routed = False
@@ -54,6 +59,7 @@ class Applications:
         self._services = services
         self._node_id = node_id
         self._has_replicas = has_replicas
+        self._refuses = refuses
         self._populated = False
         self._seen_replicas = has_replicas is None
         self._matcher = RouteMatcher()
@@ -94,6 +100,10 @@ class Applications:
     def service(self, route: ApplicationRoute) -> Service:
         """The stack that leads to an application's ingress deployment."""
         return self._services.service(route.ingress)
+
+    def serves(self, route: ApplicationRoute) -> bool:
+        """Whether an application takes calls; one that is scaled to zero does."""
+        return self._refuses is None or not self._refuses(route.ingress)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Calls back at every change of the applications or of `draining`."""

@@ -144,5 +144,5 @@ class GrpcIngress:
     def _who_serves(self) -> dict[str, bool]:
         """Health: the whole server, every application and every service."""
         well = not self._applications.unready()
-        names = (WHOLE_SERVER, *self._services, *(route.app for route in self._applications.all()))
-        return dict.fromkeys(names, well)
+        applications = {route.app: well and self._applications.serves(route) for route in self._applications.all()}
+        return {**dict.fromkeys((WHOLE_SERVER, *self._services), well), **applications}

@@ -123,7 +123,9 @@ class ProxyProcess:
             else NodeMetrics(NodeProcesses(discovery, self._workers), boot["token"])
         )
         self._operations = Operations(discovery, self._metrics, boot["token"], str(boot["node_id"]))
-        self._applications = Applications(directory, str(boot["node_id"]), has_replicas)
+        self._applications = Applications(
+            directory, str(boot["node_id"]), has_replicas, lambda id_: directory.router(id_).refusal is not None
+        )
         self.control = ProxyControl(self._applications, self._in_flight, self, self._workers, self._metrics)
         self._http: HttpServer | None = None
         self._grpc: GrpcIngress | None = None

@@ -37,6 +37,7 @@ class LocalServices:
 
     def __init__(self) -> None:
         self.services: dict[DeploymentId, Service] = {}
+        self.failed: set[DeploymentId] = set()
         self._table = RouteTable((1, 0))
         self._callbacks: list[Callable[[RouteTable], None]] = []
 
@@ -73,7 +74,7 @@ class GrpcMesh:
         **options: Any,
     ) -> None:
         self.directory = LocalServices()
-        self.applications = Applications(self.directory, "node")
+        self.applications = Applications(self.directory, "node", refuses=self.directory.failed.__contains__)
         self.in_flight = InFlight()
         fields = {"host": "127.0.0.1", "port": 0, "grpc_servicer_functions": functions, **options}
         self.ingress = GrpcIngress(self.applications, json.dumps(fields), self.in_flight)

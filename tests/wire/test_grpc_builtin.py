@@ -49,6 +49,15 @@ async def test_health_knows_the_server_every_application_and_every_service():
 
 
 @on_io
+async def test_an_application_that_failed_is_not_serving_and_its_neighbours_are():
+    async with GrpcMesh({"one": Shapes, "two": Shapes}) as mesh:
+        mesh.directory.failed.add(route("one").ingress)
+        assert [await check(mesh, name) for name in ("one", "two", "")] == [NOT_SERVING, SERVING, SERVING]
+        mesh.directory.failed.clear()
+        assert await check(mesh, "one") == SERVING
+
+
+@on_io
 async def test_health_watch_follows_an_application_and_a_drain():
     async with GrpcMesh({"one": Shapes, "two": Shapes}) as mesh:
         watch = health_pb2_grpc.HealthStub(mesh.channel).Watch
