@@ -54,6 +54,8 @@ def test_every_variable_it_says_is_read_is_read() -> None:
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "module:function",
         "RAY_ROTATION_MAX_BYTES": "1",
         "RAY_ROTATION_BACKUP_COUNT": "1",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_SERVE_LOG_ENCODING": "JSON",
     }
     table = rows("Environment variables")
 
