@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from meshserve.cli.failures import CommandError, reporting
 from meshserve.cli.ingress_flags import address_flag
 from meshserve.cli.log_files import Entry, LogFile
 from meshserve.model.overview import LogPlace, MeshOverview
+from meshserve.rpc.io_thread import io_thread
 
 PAUSE_S = 0.25
 LOOK_S = 3.0
@@ -86,16 +88,34 @@ def _name_what_is_elsewhere(places: Iterable[LogPlace]) -> None:
             click.echo(f"On {place.node_ip or 'another machine'}: {place.path}", err=True)
 
 
+class _Lookout:
+    """Asks for the state of the mesh again and again, beside what else is done: the controller may be away."""
+
+    def __init__(self) -> None:
+        self._answer: Future[MeshOverview] | None = None
+        self._look_at = time.monotonic() + LOOK_S
+
+    def news(self) -> MeshOverview | None:
+        """The state, if there is a newer one."""
+        if self._answer is None:
+            if time.monotonic() >= self._look_at:
+                self._answer = io_thread().submit(client().status())
+            return None
+        if not self._answer.done():
+            return None
+        answer, self._answer = self._answer, None
+        self._look_at = time.monotonic() + LOOK_S
+        return answer.result() if answer.exception() is None else None
+
+
 def _follow(files: dict[Path, LogFile], application: str | None, deployment: str | None) -> None:
-    look_at = time.monotonic() + LOOK_S
+    lookout = _Lookout()
     while True:
         _print(sorted((one for file in files.values() for one in file.more()), key=_at))
         time.sleep(PAUSE_S)
-        if time.monotonic() >= look_at:
-            mesh = wait_for(client().status())
-            for path in paths_of(chosen(mesh, application, deployment)):
-                files.setdefault(path, LogFile(path))
-            look_at = time.monotonic() + LOOK_S
+        mesh = lookout.news()
+        for path in paths_of(chosen(mesh, application, deployment)) if mesh is not None else ():
+            files.setdefault(path, LogFile(path))
 
 
 def _at(entry: Entry) -> str:

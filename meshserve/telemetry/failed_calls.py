@@ -15,16 +15,18 @@ from meshserve.telemetry.current import on_behalf_of
 logger = logging.getLogger("meshserve.calls")
 
 _RAISED = (FailureKind.USER, FailureKind.INTERNAL)
+_EXPECTED = (FailureKind.CANCELLED, FailureKind.BACKPRESSURE, FailureKind.UNAVAILABLE)
+"""What ends calls by the thousand when a mesh is overloaded: counted, not told one by one."""
 
 
 def log_failed(context: CallContext, failure: Failure) -> None:
-    """Logs a failed call under its request id. One that was cancelled has not failed.
+    """Logs a failed call under its request id.
 
     Args:
         context: of the call.
         failure: why it has no result.
     """
-    if failure.kind is FailureKind.CANCELLED:
+    if failure.kind in _EXPECTED:
         return
     with on_behalf_of(context):
         if failure.kind in _RAISED:
