@@ -410,7 +410,9 @@ def test_a_queue_of_lines_has_an_end(tmp_path: Path) -> None:
     writer.close()
 
 
-async def test_the_controller_logs_as_the_mesh_is_told_to_and_tells_what_happens(folder: Path) -> None:
+async def test_the_controller_logs_as_the_mesh_is_told_to_and_tells_what_happens(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     async with local_mesh() as mesh:
         options = proxy_control_pb2.ProxyOptions(location="Disabled", logging_json='{"encoding": "JSON"}')
         await mesh.call("StartProxies", controller_pb2.StartProxiesRequest(options=options))
@@ -421,3 +423,5 @@ async def test_the_controller_logs_as_the_mesh_is_told_to_and_tells_what_happens
     texts = [line["message"] for line in events]
     assert "Deployment 'Model' is HEALTHY." in texts and any("is RUNNING." in text for text in texts)
     assert {line["application"] for line in events if "app" in line["message"]} == {"app"}
+    shown = capfd.readouterr().err
+    assert "Application 'app' is RUNNING." in shown and "Replica " not in shown
