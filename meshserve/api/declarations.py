@@ -13,6 +13,7 @@ from meshserve.api.checks import config
 from meshserve.api.ingress_options import HTTPOptions, gRPCOptions
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.merging import merged
+from meshserve.api.named_objects import named_by
 from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.api.schema_file import ServeDeploySchema
 from meshserve.api.tracing_config import tracing_text
@@ -42,18 +43,12 @@ def read(config_json: str, import_paths: Sequence[str] = (), revision: str = "")
 def _declaration(
     schema: ServeApplicationSchema, entry: dict[str, Any], import_paths: tuple[str, ...], revision: str
 ) -> Declaration:
-    source = [schema.import_path, schema.args, schema.runtime_env, _imported(schema), revision]
+    source = [schema.import_path, schema.args, schema.runtime_env, sorted(named_by(schema)), revision]
     code_key = blake2b(json.dumps(source, sort_keys=True).encode(), digest_size=8).hexdigest()
     # Where a deployment stands in the list says nothing.
     entry = {**entry, "deployments": sorted(entry.get("deployments", ()), key=lambda one: str(one["name"]))}
     text = json.dumps({name: value for name, value in entry.items() if value != []}, sort_keys=True)
     return Declaration(schema.name, text, import_paths, code_key, schema.route_prefix)
-
-
-def _imported(schema: ServeApplicationSchema) -> list[tuple[str, str]]:
-    """The routers that the file names: whether they can be imported is found out where the application is built."""
-    routers = [(one.name, one.overrides().get("request_router_config")) for one in schema.deployments]
-    return sorted((name, str(router.get("request_router_class", ""))) for name, router in routers if router)
 
 
 def proxies_of(file: ServeDeploySchema) -> ProxyOptions:

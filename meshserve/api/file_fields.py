@@ -41,15 +41,16 @@ def _model(kind: Any, **parts: Shape) -> Shape:
     return Shape(frozenset(kind.model_fields), parts)
 
 
-def _options(kind: Any, **parts: Shape) -> Shape:
-    return Shape(frozenset(one.name for one in fields(kind) if one.init), parts)
+def _options(kind: Any, *older: str, **parts: Shape) -> Shape:
+    """The shape of an option class, with names that fields had in older releases and that still count."""
+    return Shape(frozenset(one.name for one in fields(kind) if one.init) | {*older}, parts)
 
 
 _LOGGING = _model(LoggingConfig)
 _DEPLOYMENT = _model(
     DeploymentSchema,
     ray_actor_options=_model(RayActorOptionsSchema),
-    autoscaling_config=_options(AutoscalingConfig, policy=_options(AutoscalingPolicy)),
+    autoscaling_config=_options(AutoscalingConfig, policy=_options(AutoscalingPolicy, "name")),
     request_router_config=_options(RequestRouterConfig),
     backpressure_config=_options(BackpressureConfig),
     logging_config=_LOGGING,

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from meshserve.api.autoscaling_config import AutoscalingConfig
+from meshserve.api.autoscaling_config import AutoscalingConfig, AutoscalingPolicy
 from meshserve.api.checks import config
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.options import AUTO, read_options
 from meshserve.api.router_config import RequestRouterConfig
 from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.model.control import ApplicationSpec, Build, DeploymentSpec, Source
-from meshserve.model.options import DeploymentOptions
+from meshserve.model.options import AutoscalingOptions, DeploymentOptions, RouterOptions
 
 
 def merged(build: Build, schema: ServeApplicationSchema, import_paths: tuple[str, ...]) -> ApplicationSpec:
@@ -30,7 +30,7 @@ def merged(build: Build, schema: ServeApplicationSchema, import_paths: tuple[str
     """
     base = build.base
     assert base is not None  # it has succeeded
-    overrides = {one.name: _with_router(one.overrides(), build.routers) for one in schema.deployments}
+    overrides = {one.name: _with_named(one.overrides(), build.by_value) for one in schema.deployments}
     _check_names(base, overrides)
     spec = replace(
         base,
@@ -40,7 +40,7 @@ def merged(build: Build, schema: ServeApplicationSchema, import_paths: tuple[str
         import_paths=import_paths,
         source=Source.DECLARATIVE,
         logging_config_json=_logging(schema),
-        autoscaling_policy_json="" if schema.autoscaling_policy is None else json.dumps(schema.autoscaling_policy),
+        autoscaling_policy_json=_policy(schema.autoscaling_policy, build.by_value),
     )
     scaled = [one.id.name for one in spec.deployments if one.options.autoscaling_config is not None]
     if spec.external_scaler_enabled and scaled:
@@ -84,16 +84,38 @@ def _options(base: DeploymentOptions, overrides: dict[str, Any]) -> DeploymentOp
     return replace(read_options(base, frozenset(changes), changes), request_router_config=router)
 
 
-def _with_router(overrides: dict[str, Any], routers: Mapping[str, str]) -> dict[str, Any]:
-    """The overrides with the router's options as the mesh wants them: its class is named, not imported here."""
-    written = overrides.get("request_router_config")
-    if not isinstance(written, Mapping):
-        return {name: value for name, value in overrides.items() if name != "request_router_config"}
+def _with_named(overrides: dict[str, Any], by_value: Mapping[str, str]) -> dict[str, Any]:
+    """The overrides with routers and policies as the mesh wants them: what they name is not imported here."""
+    known = {name: value for name, value in overrides.items() if name != "request_router_config"}
+    router, scaling = overrides.get("request_router_config"), overrides.get("autoscaling_config")
+    if isinstance(router, Mapping):
+        known["request_router_config"] = _router(router, by_value)
+    policy = scaling.get("policy") if isinstance(scaling, Mapping) else None
+    if isinstance(policy, Mapping) and policy.get("policy_function") in by_value:
+        known["autoscaling_config"] = {**(scaling or {}), "policy": _scaling_policy(policy, by_value)}
+    return known
+
+
+def _router(written: Mapping[str, Any], by_value: Mapping[str, str]) -> RouterOptions:
     others = {name: value for name, value in written.items() if name != "request_router_class"}
     options = config("request_router_config", others, RequestRouterConfig).to_options()
     path = str(written.get("request_router_class", ""))
-    router = replace(options, request_router_class=path, request_router_pickle=routers.get(path, ""))
-    return {**overrides, "request_router_config": router}
+    return replace(options, request_router_class=path, request_router_pickle=by_value.get(path, ""))
+
+
+def _scaling_policy(written: Mapping[str, Any], by_value: Mapping[str, str]) -> AutoscalingPolicy:
+    path = str(written["policy_function"])
+    kwargs = dict(written.get("policy_kwargs") or {})
+    return AutoscalingPolicy.of_options(
+        AutoscalingOptions(policy_function=path, policy_kwargs=kwargs, policy_pickle=by_value[path])
+    )
+
+
+def _policy(written: Mapping[str, Any] | None, by_value: Mapping[str, str]) -> str:
+    """The policy of the whole application as JSON text; empty for none."""
+    if written is None:
+        return ""
+    return json.dumps({**written, "policy_pickle": by_value.get(str(written["policy_function"]), "")})
 
 
 def _logging(schema: ServeApplicationSchema) -> str:

@@ -30,4 +30,5 @@ def check_runtime_env(runtime_env: Any) -> Any:
 
 def _is_remote(uri: Any) -> bool:
     parts = urlsplit(str(uri))
-    return parts.scheme in _SCHEMES and (parts.scheme not in _PACKED or parts.path.endswith(_ARCHIVES))
+    named = parts.path or parts.netloc  # a bucket alone may be named like an archive
+    return parts.scheme in _SCHEMES and (parts.scheme not in _PACKED or named.endswith(_ARCHIVES))

@@ -113,7 +113,7 @@ class DeploymentSchema(BaseModel):
                 return value
             raise ValueError("meshserve does not have this option; leave it out.")
         if info.field_name == "autoscaling_config" and info.data.get("num_replicas") == AUTO:
-            automatic(value)
+            automatic(_written("autoscaling_config", value))
         elif info.field_name != "request_router_config":  # its class is imported where the application is built
             _read(info.field_name, value)
         return value
@@ -143,7 +143,7 @@ class DeploymentSchema(BaseModel):
     def overrides(self) -> dict[str, Any]:
         """The options that were written, as plain values."""
         return {
-            name: plain_config(getattr(self, name))
+            name: _written(name, getattr(self, name))
             for name in self.model_fields_set - {"name"}
             if _is_given(getattr(self, name))
         }
@@ -153,8 +153,18 @@ def _is_given(value: Any) -> bool:
     return value is not DEFAULT.VALUE
 
 
+def _written(name: str, value: Any) -> Any:
+    """What was written, in today's names: older releases call a policy's `policy_function` its `name`."""
+    plain = plain_config(value)
+    policy = plain.get("policy") if name == "autoscaling_config" and isinstance(plain, Mapping) else None
+    if isinstance(policy, Mapping) and "name" in policy:
+        others = {field: value for field, value in policy.items() if field != "name"}
+        return {**plain, "policy": {"policy_function": policy["name"], **others}}
+    return plain
+
+
 def _read(name: str, value: Any) -> None:
     try:
-        READERS[name](plain_config(value))
+        READERS[name](_written(name, value))
     except TypeError as error:
         raise ValueError(str(error)) from error  # pydantic takes ValueErrors only

@@ -85,4 +85,4 @@ class Builds:
             return Build(declaration.code_key, failure=text)
         if answer.failure:
             return Build(declaration.code_key, failure=answer.failure)
-        return Build(declaration.code_key, application_from_proto(answer.spec), routers=dict(answer.routers))
+        return Build(declaration.code_key, application_from_proto(answer.spec), by_value=dict(answer.by_value))

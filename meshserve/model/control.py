@@ -135,13 +135,13 @@ class Build:
         code_key: of the declaration that it was built for.
         base: the application as its code describes it; None when it could not be built.
         failure: why it could not be built, or why the declaration does not fit it; empty when all is well.
-        routers: the request routers that the declaration names, by cloudpickle as base64 text, by their import paths.
+        by_value: the routers and policies that the declaration names, by cloudpickle as base64 text, by import path.
     """
 
     code_key: str
     base: ApplicationSpec | None = None
     failure: str = ""
-    routers: Mapping[str, str] = field(default_factory=dict)
+    by_value: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from meshserve.v1 import controller_pb2 as meshserve_dot_v1_dot_controller__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18meshserve/v1/build.proto\x12\x0cmeshserve.v1\x1a\x1dmeshserve/v1/controller.proto\"O\n\x0c\x42uildRequest\x12\x13\n\x0b\x63onfig_json\x18\x01 \x01(\t\x12\x14\n\x0cimport_paths\x18\x02 \x03(\t\x12\x14\n\x0c\x63ode_version\x18\x03 \x01(\t\"\xb8\x01\n\rBuildResponse\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.meshserve.v1.ApplicationSpec\x12\x0f\n\x07\x66\x61ilure\x18\x02 \x01(\t\x12\x39\n\x07routers\x18\x03 \x03(\x0b\x32(.meshserve.v1.BuildResponse.RoutersEntry\x1a.\n\x0cRoutersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18meshserve/v1/build.proto\x12\x0cmeshserve.v1\x1a\x1dmeshserve/v1/controller.proto\"O\n\x0c\x42uildRequest\x12\x13\n\x0b\x63onfig_json\x18\x01 \x01(\t\x12\x14\n\x0cimport_paths\x18\x02 \x03(\t\x12\x14\n\x0c\x63ode_version\x18\x03 \x01(\t\"\xb9\x01\n\rBuildResponse\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.meshserve.v1.ApplicationSpec\x12\x0f\n\x07\x66\x61ilure\x18\x02 \x01(\t\x12:\n\x08\x62y_value\x18\x03 \x03(\x0b\x32(.meshserve.v1.BuildResponse.ByValueEntry\x1a.\n\x0c\x42yValueEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshserve.v1.build_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BUILDRESPONSE_ROUTERSENTRY']._loaded_options = None
-  _globals['_BUILDRESPONSE_ROUTERSENTRY']._serialized_options = b'8\001'
+  _globals['_BUILDRESPONSE_BYVALUEENTRY']._loaded_options = None
+  _globals['_BUILDRESPONSE_BYVALUEENTRY']._serialized_options = b'8\001'
   _globals['_BUILDREQUEST']._serialized_start=73
   _globals['_BUILDREQUEST']._serialized_end=152
   _globals['_BUILDRESPONSE']._serialized_start=155
-  _globals['_BUILDRESPONSE']._serialized_end=339
-  _globals['_BUILDRESPONSE_ROUTERSENTRY']._serialized_start=293
-  _globals['_BUILDRESPONSE_ROUTERSENTRY']._serialized_end=339
+  _globals['_BUILDRESPONSE']._serialized_end=340
+  _globals['_BUILDRESPONSE_BYVALUEENTRY']._serialized_start=294
+  _globals['_BUILDRESPONSE_BYVALUEENTRY']._serialized_end=340
 # @@protoc_insertion_point(module_scope)

@@ -60,7 +60,7 @@ class BuildResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     @typing.final
-    class RoutersEntry(message.Message):
+    class ByValueEntry(message.Message):
         DESCRIPTOR: descriptor.Descriptor
 
         KEY_FIELD_NUMBER: builtins.int
@@ -81,7 +81,7 @@ class BuildResponse(message.Message):
 
     SPEC_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
-    ROUTERS_FIELD_NUMBER: builtins.int
+    BY_VALUE_FIELD_NUMBER: builtins.int
     failure: builtins.str
     """Why it could not be built, with the traceback of user code; empty when it was."""
     @builtins.property
@@ -89,9 +89,9 @@ class BuildResponse(message.Message):
         """The application as its code describes it."""
 
     @builtins.property
-    def routers(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """The request routers that the file names: the class by cloudpickle as base64 text, by its import path. Routers run
-        where the application's modules are not.
+    def by_value(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """The request routers and autoscaling policies that the file names, by cloudpickle as base64 text, by their import
+        paths. They run where the application's modules are not.
         """
 
     def __init__(
@@ -99,10 +99,10 @@ class BuildResponse(message.Message):
         *,
         spec: controller_pb2.ApplicationSpec | None = ...,
         failure: builtins.str = ...,
-        routers: abc.Mapping[builtins.str, builtins.str] | None = ...,
+        by_value: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "routers", b"routers", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["by_value", b"by_value", "failure", b"failure", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

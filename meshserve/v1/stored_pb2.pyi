@@ -119,7 +119,7 @@ class StoredBuild(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     @typing.final
-    class RoutersEntry(message.Message):
+    class ByValueEntry(message.Message):
         DESCRIPTOR: descriptor.Descriptor
 
         KEY_FIELD_NUMBER: builtins.int
@@ -141,7 +141,7 @@ class StoredBuild(message.Message):
     CODE_KEY_FIELD_NUMBER: builtins.int
     BASE_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
-    ROUTERS_FIELD_NUMBER: builtins.int
+    BY_VALUE_FIELD_NUMBER: builtins.int
     code_key: builtins.str
     """Names what it was built from."""
     failure: builtins.str
@@ -151,8 +151,8 @@ class StoredBuild(message.Message):
         """The application as its code describes it, without code; absent when it could not be built."""
 
     @builtins.property
-    def routers(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """The request routers that the file names, as in build.proto."""
+    def by_value(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """What the file names by import paths, as in build.proto."""
 
     def __init__(
         self,
@@ -160,11 +160,11 @@ class StoredBuild(message.Message):
         code_key: builtins.str = ...,
         base: controller_pb2.ApplicationSpec | None = ...,
         failure: builtins.str = ...,
-        routers: abc.Mapping[builtins.str, builtins.str] | None = ...,
+        by_value: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["base", b"base"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["base", b"base", "code_key", b"code_key", "failure", b"failure", "routers", b"routers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["base", b"base", "by_value", b"by_value", "code_key", b"code_key", "failure", b"failure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,7 +67,7 @@ def _build_to_proto(build: Build | None) -> stored_pb2.StoredBuild | None:
     if build.base is not None:
         without_code = tuple(replace(one, code=b"") for one in build.base.deployments)
         base = application_to_proto(replace(build.base, deployments=without_code))
-    return stored_pb2.StoredBuild(code_key=build.code_key, base=base, failure=build.failure, routers=build.routers)
+    return stored_pb2.StoredBuild(code_key=build.code_key, base=base, failure=build.failure, by_value=build.by_value)
 
 
 def code_keys(record: bytes) -> tuple[CodeKey, ...]:
@@ -129,7 +129,7 @@ def _build_from_proto(proto: stored_pb2.StoredApplication, code: Mapping[CodeKey
     if proto.build.HasField("base"):
         specs = tuple(_spec_from_proto(one, proto.spec.name, code) for one in proto.build.base.deployments)
         base = replace(application_from_proto(proto.build.base), deployments=specs)
-    return Build(proto.build.code_key, base, proto.build.failure, dict(proto.build.routers))
+    return Build(proto.build.code_key, base, proto.build.failure, dict(proto.build.by_value))
 
 
 def config_record(desired: Desired) -> bytes:

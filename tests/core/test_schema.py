@@ -53,6 +53,8 @@ def test_what_is_not_written_is_not_dumped():
         {"request_router_config": {"request_router_class": "not_here.yet:Router"}},
         {"logging_config": {"log_level": "DEBUG"}},
         {"route_prefix": "/of-an-older-release"},
+        {"autoscaling_config": {"policy": {"name": "not_here.yet:policy"}}},
+        {"ray_actor_options": {"runtime_env": {"working_dir": "s3://does_not_exist.zip"}}},
         {"ray_actor_options": {"runtime_env": {"working_dir": ARCHIVE, "env_vars": {"A": "1"}}}},
     ],
 )

@@ -29,6 +29,10 @@ class First(RequestRouter):
         return [candidate_replicas[:1]]
 
 
+def two_replicas(context):
+    return 2, {}
+
+
 class Arguments(BaseModel):
     replicas: int
 

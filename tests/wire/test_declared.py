@@ -215,6 +215,23 @@ async def test_a_router_that_the_file_names_travels_by_value():
         assert (await options(mesh, "Model"))[0].request_router_config == RouterOptions()
 
 
+async def test_policies_that_the_file_names_travel_by_value_also_under_their_older_name():
+    async with local_mesh() as mesh:
+        path = "declared_applications:two_replicas"
+        fields = {"name": "Scaled", "autoscaling_config": {"max_replicas": 5, "policy": {"name": path}}}
+        await running(
+            mesh,
+            entry(import_path="declared_applications:scaled", deployments=[fields]),
+            entry("whole", "declared_applications:scaled", autoscaling_policy={"policy_function": path}),
+        )
+        scaling = (await options(mesh, "Scaled"))[0].autoscaling_config
+        assert scaling is not None
+        assert (scaling.policy_function, scaling.max_replicas) == (path, 5)
+        assert b"two_replicas" in base64.b64decode(scaling.policy_pickle)
+        config = json.loads((await mesh.call("GetConfig", controller_pb2.GetConfigRequest())).config_json)
+        assert config["applications"][0]["deployments"] == [fields]
+
+
 async def test_target_capacity_scales_what_the_file_declares_and_nothing_else():
     async with local_mesh() as mesh:
         await mesh.apply(application("by-hand", num_replicas=4))
