@@ -1,7 +1,8 @@
 """ASGI messages and scopes <-> payloads. Proxy and replica speak ASGI on their sides; this is what lies between.
 
 See http.proto for the contract. What runs once per request does as little as possible: headers go over as one flat
-list, a body is never inside a message but beside it, and a piece of a body is no message at all.
+list, a body is never inside a message but beside it, and a piece of a body is no message at all. Messages are filled
+field by field, which costs less than keywords.
 """
 
 from __future__ import annotations
@@ -52,9 +53,13 @@ def request_payload(scope: Scope, root_path: str, body: bytes) -> Payload:
         body: the whole body if that is known already, else empty.
     """
     raw_path: bytes = scope["raw_path"]
-    head = http_pb2.HttpRequestHead(
-        raw_path=raw_path, query_string=scope["query_string"], headers=_flat(scope["headers"]), root_path=root_path
-    )
+    head = http_pb2.HttpRequestHead()
+    head.raw_path = raw_path
+    head.headers.extend(_flat(scope["headers"]))
+    if query := scope["query_string"]:
+        head.query_string = query
+    if root_path:
+        head.root_path = root_path
     if b"%" in raw_path:
         head.path = scope["path"]
     if scope["http_version"] != "1.1":
@@ -134,10 +139,17 @@ def response_items(
         more: whether the body goes on after that.
         trailers: whether trailers follow it.
     """
-    start = http_pb2.HttpResponseStart(status=status, headers=_flat(headers), trailers=trailers)
-    start.complete = not more and not trailers and len(body) <= PIECE_BYTES
-    yield _with_buffer(http_pb2.HttpEvent(response_start=start), body[:PIECE_BYTES])
-    if start.complete:
+    event = http_pb2.HttpEvent()
+    start = event.response_start
+    start.status = status
+    start.headers.extend(_flat(headers))
+    if trailers:
+        start.trailers = True
+    complete = not more and not trailers and len(body) <= PIECE_BYTES
+    if complete:
+        start.complete = True
+    yield _with_buffer(event, body[:PIECE_BYTES])
+    if complete:
         return
     rest = body[PIECE_BYTES:]
     if not more:
