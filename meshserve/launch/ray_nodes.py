@@ -31,3 +31,8 @@ def _node(record: dict[str, Any], free: dict[str, dict[str, float]], draining: d
         available=free.get(node_id, {}),
         labels=record.get("Labels") or {},
     )
+
+
+def this_node_id() -> str:
+    """The id of the node that this process is on; empty outside a cluster."""
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""

@@ -20,6 +20,7 @@ import grpc.aio
 
 from meshserve.errors import ControllerUnreachableError, DeploymentUnavailableError
 from meshserve.launch.locator import MeshAddress, locate
+from meshserve.launch.ray_nodes import this_node_id
 from meshserve.model.ids import DeploymentId
 from meshserve.model.targets import RouteTable
 from meshserve.routing.layers import caller_stack
@@ -51,7 +52,7 @@ class Directory:
     Args:
         locate: finds the controller.
         role: "proxy", "replica" or "driver".
-        node_id: of this process.
+        node_id: of this process; empty to ask Ray when a router needs it, which a driver may not have joined yet.
         io: the I/O thread.
         rng: chance.
     """
@@ -90,7 +91,7 @@ class Directory:
         if entry is None:
             router = Router(
                 deployment,
-                self._node_id,
+                self._node_id or this_node_id(),
                 lambda: self._token,
                 time.monotonic,
                 self._rng,

@@ -8,7 +8,7 @@ from collections import Counter
 
 import meshserve as serve
 from meshserve.config import RequestRouterConfig
-from meshserve.request_router import RequestRouter
+from meshserve.request_router import LocalityMixin, RequestRouter
 
 
 def local_classes():
@@ -34,12 +34,13 @@ def local_classes():
         async def predict(self):
             return await self.load(serve.get_multiplexed_model_id()), serve.get_replica_context().replica_tag
 
-    class Lowest(RequestRouter):
+    class Lowest(LocalityMixin, RequestRouter):
         def initialize_state(self, take=1):
             self.take = take
 
         async def choose_replicas(self, candidate_replicas, pending_request=None):
-            ordered = sorted(candidate_replicas, key=lambda replica: replica.replica_id.unique_id)
+            near = self.rank_replicas_via_locality(candidate_replicas)[0]
+            ordered = sorted(near, key=lambda replica: replica.replica_id.unique_id)
             return [ordered[: self.take]]
 
     return Who, Lowest
