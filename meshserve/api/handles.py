@@ -8,6 +8,7 @@ from typing import Any
 from meshserve.api.client import client, wait_for
 from meshserve.api.mesh import connect
 from meshserve.errors import MeshServeException
+from meshserve.routing.directory import process_directory
 from meshserve.routing.handle import DeploymentHandle
 from meshserve.routing.legacy_handle import open_handle
 from meshserve.user.context import current_replica
@@ -22,6 +23,9 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     Raises:
         MeshServeException: there is no such application, or no mesh runs.
     """
+    local = process_directory().local_applications.get(name)
+    if local is not None:
+        return _open(local.ingress, name, current_replica() is None)
     connect()
     mesh = wait_for(client().status())
     application = mesh.applications.get(name)
@@ -54,12 +58,19 @@ def get_deployment_handle(
         if replica is None:
             raise MeshServeException("get_deployment_handle() needs app_name: this is not a replica.")
         app_name = replica.app_name
-    if _check_exists:
-        connect()
-        application = wait_for(client().status()).applications.get(app_name)
-        if application is None or deployment_name not in {one.name for one in application.deployments}:
-            raise KeyError(f"There is no deployment {deployment_name!r} in application {app_name!r}.")
+    if _check_exists and deployment_name not in _deployments(app_name):
+        raise KeyError(f"There is no deployment {deployment_name!r} in application {app_name!r}.")
     return _open(deployment_name, app_name, current_replica() is None)
+
+
+def _deployments(app_name: str) -> set[str]:
+    """The names of an application's deployments; none for one that does not exist."""
+    local = process_directory().local_applications.get(app_name)
+    if local is not None:
+        return {one.id.name for one in local.deployments}
+    connect()
+    application = wait_for(client().status()).applications.get(app_name)
+    return {one.name for one in application.deployments} if application is not None else set()
 
 
 @lru_cache(maxsize=100)

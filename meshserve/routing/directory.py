@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -21,6 +21,7 @@ import grpc.aio
 from meshserve.errors import ControllerUnreachableError, DeploymentUnavailableError
 from meshserve.launch.locator import MeshAddress, locate
 from meshserve.launch.ray_nodes import this_node_id
+from meshserve.model.control import ApplicationSpec
 from meshserve.model.ids import DeploymentId
 from meshserve.model.targets import RouteTable
 from meshserve.routing.layers import caller_stack
@@ -58,7 +59,10 @@ class Directory:
     """
 
     is_local = False
-    """Whether all deployments are objects of this process (local testing mode)."""
+    """Whether deployments are objects of this process (local testing mode)."""
+
+    local_applications: Mapping[str, ApplicationSpec] = {}
+    """Those that run in this process, by name."""
 
     def __init__(
         self, locate: Callable[[], Awaitable[MeshAddress]], role: str, node_id: str, io: LoopThread, rng: Random

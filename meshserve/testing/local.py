@@ -50,6 +50,7 @@ class LocalDirectory:
 
     def __init__(self, beneath: Directory) -> None:
         self.beneath = beneath
+        self.local_applications: dict[str, ApplicationSpec] = {}
         self._services: dict[DeploymentId, Service] = {}
         self._users: dict[DeploymentId, UserCode] = {}
 
@@ -258,6 +259,7 @@ def run_local(specs: Sequence[ApplicationSpec]) -> None:
             _set_log_level(json.loads(spec.logging_config_json))
         for deployment in spec.deployments:
             io_thread().run(directory.add(deployment))
+        directory.local_applications[spec.name] = spec
 
 
 def _set_log_level(logging_config: Mapping[str, Any]) -> None:

@@ -113,6 +113,21 @@ def test_every_deployment_has_its_own_context_and_its_own_destructor():
         ended.clear()
 
 
+def test_handles_by_name():
+    @serve.deployment
+    class Finder:
+        def __init__(self, adder: DeploymentHandle) -> None:
+            pass
+
+        async def __call__(self, value: int) -> int:
+            return await serve.get_deployment_handle("Adder").remote(value)
+
+    serve.run(Finder.bind(Adder.bind(3)), name="found", _local_testing_mode=True)
+    assert serve.get_app_handle("found").remote(1).result() == 4
+    with pytest.raises(KeyError, match="no deployment 'Other' in application 'found'"):
+        serve.get_deployment_handle("Other", "found")
+
+
 def test_results_cannot_become_object_refs():
     handle = serve.run(Adder.bind(1), _local_testing_mode=True)
     with pytest.raises(RuntimeError, match="not supported in local testing mode"):
