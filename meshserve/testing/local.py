@@ -83,6 +83,7 @@ class LocalDirectory:
     async def add(self, spec: DeploymentSpec) -> None:
         """Constructs a deployment, in the place of an earlier one; raises what its constructor raises."""
         earlier = self._users.pop(spec.id, None)
+        self._services.pop(spec.id, None)
         if earlier is not None:
             await earlier.destroy()
             earlier.close()
