@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Mapping
 from random import Random
@@ -28,6 +27,7 @@ from meshserve.proxy.options import HttpOptions
 from meshserve.proxy.worker_process import shared_grpc, worker_boot, worker_process
 from meshserve.proxy.workers import FirstProcess, NodeProcesses, Workers
 from meshserve.routing.directory import Directory, set_process_directory
+from meshserve.rpc.garbage import settle_garbage
 from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.rpc.server import start_internal_server
 from meshserve.settings import Settings
@@ -54,9 +54,7 @@ def main(boot: Mapping[str, Any]) -> ProxyProcess:
     directory = Directory(locate, "proxy", str(boot["node_id"]), io, Random())
     set_process_directory(directory)
     process = io.run(start(boot, io, directory, RayLauncher()))
-    # What is there now stays; a full collection that looks at it all is a pause of 100 ms in somebody's request.
-    gc.collect()
-    gc.freeze()
+    settle_garbage()
     return process
 
 

@@ -55,7 +55,11 @@ class PythonAdapter:
         if call.kind is CallKind.UNARY:
             result = self._pending.pop(invocation, None) if self._pending else None  # type: ignore[call-overload]
             if result is None:
-                args, kwargs = await self._arguments(call.payload)
+                payload = call.payload
+                if payload.encoding is Encoding.PICKLE:
+                    args, kwargs = decode_value(payload)
+                else:
+                    args, kwargs = await self._arguments(payload)
                 result = self._user.method(call.method)(*args, **kwargs)
             if inspect.isawaitable(result):
                 result = await result

@@ -8,7 +8,6 @@ replica still answers.
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ import cloudpickle
 from meshserve.errors import InvalidCallError, MeshServeException
 from meshserve.model.control import ReplicaRank
 from meshserve.model.options import DeploymentOptions, Json
+from meshserve.rpc.garbage import settle_garbage
 from meshserve.rpc.io_thread import LoopThread
 from meshserve.user.context import ReplicaContext, set_replica_context
 
@@ -111,9 +111,8 @@ class UserCode:
         self._configured = wanted
 
     def settle(self) -> None:
-        """After construction: what exists now stays, so the collector need not look at it again."""
-        gc.collect()
-        gc.freeze()
+        """After construction: see `rpc.garbage`."""
+        settle_garbage()
 
     async def destroy(self) -> None:
         """Runs the user's destructor, once."""
