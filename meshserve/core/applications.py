@@ -67,17 +67,22 @@ def _worst(application: DesiredApplication, parts: Mapping[DeploymentId, Part]) 
 def _message(application: DesiredApplication, parts: Mapping[DeploymentId, Part], state: ApplicationState) -> str:
     match state:
         case _A.DEPLOY_FAILED:
-            return "These deployments could not be brought up: " + _details(application, parts, state)
+            names, details = _details(application, parts, state)
+            return f"Failed to update the deployments {names}. {details}"
         case _A.UNHEALTHY:
-            return "These deployments are unhealthy: " + _details(application, parts, state)
+            names, details = _details(application, parts, state)
+            return f"The deployments {names} are UNHEALTHY. {details}"
         case _A.DEPLOYING:
             return _waits(application, parts)
     return ""
 
 
-def _details(application: DesiredApplication, parts: Mapping[DeploymentId, Part], state: ApplicationState) -> str:
+def _details(
+    application: DesiredApplication, parts: Mapping[DeploymentId, Part], state: ApplicationState
+) -> tuple[list[str], str]:
+    """The deployments that made the application's state what it is, and what they say."""
     names = [name for name, of_deployment in _states(application, parts).items() if of_deployment is state]
-    return " ".join(
+    return names, " ".join(
         f"{name}: {parts[DeploymentId(application.spec.name, name)].status.message or 'no details are known.'}"
         for name in names
     )

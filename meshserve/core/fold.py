@@ -32,6 +32,11 @@ from meshserve.core.weights import build_version
 from meshserve.model.ids import ReplicaId
 from meshserve.model.options import DeploymentOptions
 
+_HEALTH_CHECK_FAILED = (
+    "A replica's health check failed. "
+    "This deployment will be UNHEALTHY until the replica recovers or a new deploy happens."
+)
+
 
 def fold(seen: Seen, event: ev.Event, now: float) -> Seen:
     """What is known once `event` has been heard at `now`."""
@@ -198,13 +203,14 @@ def _unhealthy(
 def _unwell(deployment: SeenDeployment, replica: SeenReplica, message: str, now: float) -> SeenDeployment:
     """A serving replica is to be replaced because it is not well; it still gets to end its calls."""
     after = _put(deployment, replace(replica, retire="unhealthy", ranking=False))
-    return _health_failed(after, replica, f"Replica {replica.id} is unhealthy and is replaced: {message}", now)
+    return _health_failed(after, replica, f"Replica {replica.id} is replaced: {message}", now)
 
 
 def _health_failed(deployment: SeenDeployment, replica: SeenReplica, message: str, now: float) -> SeenDeployment:
     if not _is_wanted(deployment, replica):
         return deployment
-    deployment = replace(deployment, status=transition(deployment.status, StatusEvent.HEALTH_FAILED, message))
+    text = f"{_HEALTH_CHECK_FAILED} {message}"
+    deployment = replace(deployment, status=transition(deployment.status, StatusEvent.HEALTH_FAILED, text))
     if deployment.attempts.rolling:
         return _count_failure(deployment, replica, message, now)
     return deployment

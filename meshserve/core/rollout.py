@@ -106,7 +106,10 @@ def judge(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tup
     allowed = attempts_allowed(want.spec.options, want.count)
     hopeless = attempts.failures >= allowed and (attempts.rolling or not attempts.succeeded)
     if hopeless and not attempts.given_up:
-        message = f"{attempts.failures} starts of a replica failed, the last one with: {attempts.message}"
+        message = (
+            f"The deployment failed to start {attempts.failures} times in a row. This may be due to a problem with "
+            f"its constructor or initial health check failing. Error:\n{attempts.message}"
+        )
         event = StatusEvent.ROLLOUT_FAILED if attempts.rolling else StatusEvent.STARTUP_FAILED
         attempts = replace(attempts, given_up=message)
         deployment = replace(deployment, status=transition(deployment.status, event, message))

@@ -50,9 +50,9 @@ def _failures(deployment: SeenDeployment) -> str:
     if not attempts.failures or want is None or deployment.status.state is DeploymentState.HEALTHY:
         return ""
     if attempts.succeeded and not attempts.rolling:
-        return f"A replica failed to start and is tried again: {attempts.message}"
+        return f"A replica failed to start with exception. It is tried again. Error:\n{attempts.message}"
     left = max(attempts_allowed(want.spec.options, want.count) - attempts.failures, 0)
-    return f"A replica failed to start and is tried again, at most {left} more times: {attempts.message}"
+    return f"A replica failed to start with exception. Retrying {left} more time(s). Error:\n{attempts.message}"
 
 
 def _slow_process(deployment: SeenDeployment, options: DeploymentOptions, resources: Resources, now: float) -> str:

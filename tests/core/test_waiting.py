@@ -47,7 +47,7 @@ def test_a_slow_constructor_is_called_slow():
 def test_failed_starts_say_how_many_more_there_will_be():
     want = wanted(number=2)
     seen = deployment(want, attempts=Attempts(failures=2, message="ValueError: no"))
-    assert "at most 4 more times: ValueError: no" in waiting_text(seen, CLUSTER, 1.0)
+    assert "Retrying 4 more time(s). Error:\nValueError: no" in waiting_text(seen, CLUSTER, 1.0)
 
 
 def test_the_text_is_looked_at_again_when_it_changes_by_itself():
