@@ -115,11 +115,22 @@ class Autoscaler:
         options = _options(self._ledger.desired.deployments.get(deployment))
         if options is None:
             return
-        memory = self._memories.setdefault(deployment, _Memory())
-        look_back_s = options.look_back_period_s
-        memory.load = fold_report(memory.load, watcher, load.queued, load.running, self._clock(), look_back_s)
+        self._fold_load(self._memory(deployment, options), watcher, load, options)
         if load.queued and not self._running(deployment):
             self._woken.set()
+
+    def _memory(self, deployment: DeploymentId, options: AutoscalingOptions) -> _Memory:
+        """Of a deployment. Routers tell changes only, so a new memory begins with what they told before."""
+        memory = self._memories.get(deployment)
+        if memory is None:
+            memory = self._memories[deployment] = _Memory()
+            for watcher, load in self._loads.of(deployment).items():
+                self._fold_load(memory, watcher, load, options)
+        return memory
+
+    def _fold_load(self, memory: _Memory, watcher: str, load: RouterLoad, options: AutoscalingOptions) -> None:
+        look_back_s = options.look_back_period_s
+        memory.load = fold_report(memory.load, watcher, load.queued, load.running, self._clock(), look_back_s)
 
     def _lost(self, watcher: str) -> None:
         for memory in self._memories.values():
@@ -198,7 +209,7 @@ class Autoscaler:
 
     def _context(self, wanted: DesiredDeployment, options: AutoscalingOptions) -> AutoscalingContext:
         key, now = wanted.spec.id, self._clock()
-        memory = self._memories.setdefault(key, _Memory())
+        memory = self._memory(key, options)
         if memory.generation != wanted.generation:
             memory.generation, memory.state = wanted.generation, ScalingState()
         running = self._running(key)

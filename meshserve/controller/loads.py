@@ -47,7 +47,11 @@ class Loads:
             for _, on_lost in self._listeners:
                 on_lost(watcher)
 
+    def of(self, deployment: DeploymentId) -> dict[str, RouterLoad]:
+        """What every router last reported, by its watcher."""
+        return {watcher: reports[deployment] for watcher, reports in self._reports.items() if deployment in reports}
+
     def total(self, deployment: DeploymentId) -> RouterLoad:
         """The sum over all routers."""
-        found = [reports[deployment] for reports in self._reports.values() if deployment in reports]
+        found = self.of(deployment).values()
         return RouterLoad(sum(load.queued for load in found), sum(load.running for load in found))

@@ -137,6 +137,16 @@ async def test_calls_of_a_lost_router_hold_no_replicas():
         await until_running(mesh, 1)
 
 
+async def test_load_that_was_there_before_it_was_scaled_counts():
+    fixed = replace(scaled(), deployments=application().deployments)
+    async with local_mesh() as mesh, mesh.watching(MODEL) as watcher:
+        await mesh.apply(fixed)
+        await report(watcher, 0, 6)
+        await until_running(mesh, 1)
+        await mesh.apply(scaled())
+        await until_running(mesh, 3)
+
+
 async def test_status_says_that_the_autoscaler_is_at_work_and_when_it_is_done():
     async with local_mesh() as mesh, mesh.watching(MODEL) as watcher:
         await mesh.apply(scaled())
