@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from typing import Any
 
@@ -81,7 +81,7 @@ class Dashboard:
             self._history.add(read_figures(text, now))
             state: dict[str, Any] = {
                 "at_s": time.time(),
-                "version": version("meshserve"),
+                "version": _version(),
                 "node_id": self._node_id,
                 "controller": {"answers": silent_s == 0, "silent_s": silent_s},
                 **view(status, self._history),
@@ -103,6 +103,15 @@ def _page() -> tuple[bytes, bytes]:
         "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return text.encode(), policy.encode()
+
+
+@cache
+def _version() -> str:
+    """Of this package; empty where its source runs without having been installed."""
+    try:
+        return version("meshserve")
+    except PackageNotFoundError:
+        return ""
 
 
 def _digest(text: str) -> str:
