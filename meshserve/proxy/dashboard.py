@@ -22,7 +22,7 @@ from meshserve.proxy.dashboard_history import History
 from meshserve.proxy.dashboard_view import notices_view, view
 from meshserve.proxy.discovery import Discovery
 from meshserve.proxy.http_answers import Answer, Page
-from meshserve.proxy.metrics_pages import NodeText
+from meshserve.proxy.mesh_metrics import MeshMetrics
 from meshserve.proxy.notice_board import NoticeBoard
 
 PATH = "/-/dashboard"
@@ -39,15 +39,15 @@ class Dashboard:
 
     Args:
         discovery: knows the controller.
-        metrics: of the node.
-        notices: of the node and the controller.
+        metrics: of all nodes.
+        notices: of the processes.
         node_id: of this proxy.
 
     Attributes:
         pages: by path.
     """
 
-    def __init__(self, discovery: Discovery, metrics: NodeText, notices: NoticeBoard, node_id: str) -> None:
+    def __init__(self, discovery: Discovery, metrics: MeshMetrics, notices: NoticeBoard, node_id: str) -> None:
         self._discovery = discovery
         self._metrics = metrics
         self._notices = notices
@@ -74,7 +74,7 @@ class Dashboard:
 
     async def _look(self) -> bytes:
         status = await self._discovery.status(FRESH_S)
-        text, notices = await asyncio.gather(self._metrics.text(), self._notices.newest())
+        (text, nodes), notices = await asyncio.gather(self._metrics.text(), self._notices.newest())
         now, silent_s = time.monotonic(), self._discovery.silent_s
 
         def put_together() -> bytes:
@@ -83,6 +83,7 @@ class Dashboard:
                 "at_s": time.time(),
                 "version": _version(),
                 "node_id": self._node_id,
+                "figures_of": nodes,
                 "controller": {"answers": silent_s == 0, "silent_s": silent_s},
                 **view(status, self._history),
                 "notices": notices_view(notices),

@@ -17,6 +17,7 @@ import grpc.aio
 
 from meshserve.errors import ControllerUnreachableError
 from meshserve.launch.locator import MeshAddress
+from meshserve.model.status import ProxyState
 from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.token import token_metadata
 from meshserve.v1 import controller_pb2, controller_pb2_grpc
@@ -28,6 +29,12 @@ TIMEOUT_S = 2.0
 
 _LOOPBACK = "127.0.0.1"
 _EVERY_ADDRESS = ("0.0.0.0", "[::]", "::", "")
+
+
+_SERVING = (ProxyState.HEALTHY.value, ProxyState.DRAINING.value)
+
+SMALL_REPLICAS = 200
+"""A mesh of at most so many replicas is shown as a whole: a larger one would send megabytes for each look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +82,29 @@ class Discovery:
             found.append(Process(controller.address))
         return found
 
+    async def elsewhere(self) -> dict[str, str]:
+        """The proxies of other nodes that serve: their internal addresses, by node. None in a mesh that is too large to
+        be asked as a whole."""
+        status = await self.status()
+        if not _is_small(status):
+            return {}
+        others = (proxy for proxy in status.proxies if proxy.node_id != self._node_id and proxy.address)
+        return {proxy.node_id: proxy.address for proxy in others if proxy.status in _SERVING}
+
     async def speakers(self) -> list[Process]:
-        """The processes of this node, and the controller wherever it is: it tells what happens."""
-        controller = (await self.status()).controller
-        return [*await self.processes(), *([Process(controller.address)] if controller.address else ())]
+        """Who has something to say to those who watch: the controller, and the replicas of this node; of all nodes, if
+        the mesh is small."""
+        status = await self.status()
+        found = [Process(status.controller.address)] if status.controller.address else []
+        small = _is_small(status)
+        found += (
+            Process(replica.address, application.name, deployment.name)
+            for application in status.applications
+            for deployment in application.deployments
+            for replica in deployment.replicas
+            if replica.address and (small or replica.node_id == self._node_id)
+        )
+        return found
 
     async def targets(self, scheme: str, port: int | None = None) -> list[dict[str, Any]]:
         """Every proxy's `/metrics`, as Prometheus's HTTP service discovery wants it.
@@ -134,6 +160,11 @@ class Discovery:
             return status
         finally:
             await channel.close()
+
+
+def _is_small(status: controller_pb2.StatusResponse) -> bool:
+    deployments = (deployment for application in status.applications for deployment in application.deployments)
+    return sum(len(deployment.replicas) for deployment in deployments) <= SMALL_REPLICAS
 
 
 def _reachable(address: str, node_ip: str, own_port: int | None) -> str:

@@ -13,6 +13,7 @@ from meshserve.proxy.discovery import Discovery
 from meshserve.proxy.http_answers import Answer, Page
 from meshserve.proxy.http_exchange import Receive, Send
 from meshserve.proxy.http_server import HttpServer
+from meshserve.proxy.mesh_metrics import MeshMetrics
 from meshserve.proxy.metrics_pages import MetricsPages, NodeText
 from meshserve.proxy.notice_board import NoticeBoard
 from meshserve.proxy.options import HttpOptions
@@ -36,6 +37,7 @@ class Operations:
         self._node_id = node_id
         self._discovery = discovery
         self._metrics = metrics
+        self._everywhere = MeshMetrics(metrics, discovery, token, node_id)
         self._notices = NoticeBoard(discovery, token)
         self._server: HttpServer | None = None
 
@@ -61,13 +63,14 @@ class Operations:
         scheme = "https" if options.ssl_certfile else "http"
         pages = dict(MetricsPages(self._metrics, self._discovery, scheme, options.metrics_port).pages)
         if options.dashboard:
-            pages |= Dashboard(self._discovery, self._metrics, self._notices, self._node_id).pages
+            pages |= Dashboard(self._discovery, self._everywhere, self._notices, self._node_id).pages
         return pages
 
     async def close(self) -> None:
         """Ends everything at once."""
         if self._server is not None:
             await self._server.stop()
+        await self._everywhere.close()
         await self._notices.close()
 
 

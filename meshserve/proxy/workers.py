@@ -177,7 +177,8 @@ class NodeProcesses:
 
 
 class FirstProcess:
-    """The first process of a proxy, seen from another one: who is scraped there asks it for the metrics of the node.
+    """The first process of a proxy, seen from another one, of the same node or of another: asked for the metrics of its
+    node.
 
     Args:
         address: of its internal server.
@@ -190,7 +191,7 @@ class FirstProcess:
         self._metadata = token_metadata(token)
 
     async def text(self) -> bytes:
-        """All metrics of this node; empty while the first process is away, which ends this one as well."""
+        """All metrics of its node; empty while it does not answer."""
         try:
             answer = await self._stub.NodeMetrics(
                 pb.NodeMetricsRequest(), timeout=2 * CHECK_TIMEOUT_S, metadata=self._metadata

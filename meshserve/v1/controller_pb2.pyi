@@ -722,6 +722,7 @@ class ProxyStatusInfo(message.Message):
     NODE_IP_FIELD_NUMBER: builtins.int
     PID_FIELD_NUMBER: builtins.int
     LOG_PATH_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
     node_id: builtins.str
     """The node."""
     status: builtins.str
@@ -738,6 +739,8 @@ class ProxyStatusInfo(message.Message):
     """The operating system's id of its process."""
     log_path: builtins.str
     """The path of its log; empty for none."""
+    address: builtins.str
+    """Where its internal server listens."""
     def __init__(
         self,
         *,
@@ -749,10 +752,11 @@ class ProxyStatusInfo(message.Message):
         node_ip: builtins.str = ...,
         pid: builtins.int = ...,
         log_path: builtins.str = ...,
+        address: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["grpc_address", b"grpc_address", "http_address", b"http_address", "log_path", b"log_path", "message", b"message", "node_id", b"node_id", "node_ip", b"node_ip", "pid", b"pid", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["address", b"address", "grpc_address", b"grpc_address", "http_address", b"http_address", "log_path", b"log_path", "message", b"message", "node_id", b"node_id", "node_ip", b"node_ip", "pid", b"pid", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -131,4 +131,5 @@ def _proxy(proxy: SeenProxy, plan: Plan) -> controller_pb2.ProxyStatusInfo:
         node_ip=node.node_ip if node is not None else "",
         pid=process.pid if process is not None else 0,
         log_path=process.log_path if process is not None else "",
+        address=process.address if process is not None else "",
     )

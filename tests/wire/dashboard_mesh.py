@@ -117,6 +117,13 @@ class DashboardMesh:
         self.speaker = FakeSpeaker()
         self.figures = Figures()
         self.url = ""
+        self.address = ""
+
+    async def locate(self) -> MeshAddress:
+        """Where the controller is."""
+        if self.controller.away:
+            raise ControllerUnreachableError("it is away")
+        return MeshAddress(self.address, TOKEN)
 
 
 @asynccontextmanager
@@ -124,7 +131,7 @@ async def dashboard_mesh(options: HttpOptions | None = None) -> AsyncIterator[Da
     """A mesh with such a proxy; to be used on the I/O thread."""
     mesh = DashboardMesh()
     add = controller_pb2_grpc.add_ControllerServiceServicer_to_server
-    server, address = await start_internal_server(TOKEN, "127.0.0.1", [lambda on: add(mesh.controller, on)])
+    server, mesh.address = await start_internal_server(TOKEN, "127.0.0.1", [lambda on: add(mesh.controller, on)])
     speaker = grpc.aio.server()
     metrics_pb2_grpc.add_MetricsServiceServicer_to_server(mesh.speaker, speaker)
     said_at = f"127.0.0.1:{speaker.add_insecure_port('127.0.0.1:0')}"
@@ -132,13 +139,8 @@ async def dashboard_mesh(options: HttpOptions | None = None) -> AsyncIterator[Da
     mesh.controller.status.controller.node_id = NODE
     mesh.controller.status.controller.address = said_at
 
-    async def locate() -> MeshAddress:
-        if mesh.controller.away:
-            raise ControllerUnreachableError("it is away")
-        return MeshAddress(address, TOKEN)
-
     options = replace(options or HttpOptions(), host="127.0.0.1", port=0)
-    operations = Operations(Discovery(locate, NODE), mesh.figures, TOKEN, NODE)
+    operations = Operations(Discovery(mesh.locate, NODE), mesh.figures, TOKEN, NODE)
     app = HttpApp(Applications(NoServices(), NODE), options, InFlight(), operations.beside(options))
     http = HttpServer(app, options)
     mesh.url = f"http://{await http.start()}"

@@ -7,13 +7,16 @@ import re
 import socket
 from typing import Any
 
+import grpc.aio
 import httpx
 import pytest
-from dashboard_mesh import HOSTILE, NODE, DashboardMesh, add_shop, dashboard_mesh, traffic
+from dashboard_mesh import HOSTILE, NODE, DashboardMesh, Figures, add_shop, dashboard_mesh, traffic
 from replicas import on_io
 
 from meshserve.proxy import dashboard
+from meshserve.proxy.discovery import SMALL_REPLICAS, Discovery
 from meshserve.proxy.options import HttpOptions
+from meshserve.v1 import proxy_control_pb2, proxy_control_pb2_grpc
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +99,58 @@ async def test_states_messages_and_events_are_those_of_the_mesh_without_tracebac
         assert found["notices"][0]["request_id"] == "id-1"
         mesh.speaker.notices = []
         assert "id-1" in {one["request_id"] for one in (await state_of(mesh))["notices"]}  # its replica may be dead
+
+
+class OtherNode(proxy_control_pb2_grpc.ProxyControlServiceServicer):
+    """The proxy of another node."""
+
+    def __init__(self) -> None:
+        self.figures = Figures()
+
+    async def NodeMetrics(self, request: Any, context: Any) -> proxy_control_pb2.NodeMetricsResponse:
+        return proxy_control_pb2.NodeMetricsResponse(text=await self.figures.text())
+
+
+@on_io
+async def test_the_figures_are_of_all_nodes_while_the_mesh_is_small() -> None:
+    other, server = OtherNode(), grpc.aio.server()
+    proxy_control_pb2_grpc.add_ProxyControlServiceServicer_to_server(other, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    far = ("shop", "Ranker", "ranker-far")
+    async with dashboard_mesh() as mesh:
+        add_shop(mesh)
+        mesh.controller.status.proxies.add(node_id="node-2", status="HEALTHY", address=address)
+        ranker = mesh.controller.status.applications[0].deployments[2]
+        ranker.replicas.add(replica_tag=far[2], state="RUNNING", node_id="node-2")
+        traffic(mesh, 10)
+        other.figures.run(far)
+        await state_of(mesh)
+        traffic(mesh, 10)
+        for _ in range(30):
+            other.figures.run(far)
+        found = await state_of(mesh)
+        assert found["figures_of"] == [NODE, "node-2"]
+        shown = named(named(found["applications"], "shop")["deployments"], "Ranker")
+        assert shown["rates"]["calls_per_s"] * found["window_s"] == pytest.approx(40, rel=0.01)
+        assert [one["seen"] for one in shown["replicas"]] == [True, True, True]
+        await server.stop(0)
+        assert (await state_of(mesh))["figures_of"] == [NODE]
+
+
+@on_io
+async def test_a_large_mesh_is_not_asked_as_a_whole() -> None:
+    async with dashboard_mesh() as mesh:
+        add_shop(mesh)
+        mesh.controller.status.proxies.add(node_id="node-2", status="HEALTHY", address="127.0.0.1:1")
+        deployment = mesh.controller.status.applications[0].deployments[0]
+        for number in range(SMALL_REPLICAS):
+            deployment.replicas.add(
+                replica_tag=f"far-{number}", state="RUNNING", node_id="node-2", address="127.0.0.1:1"
+            )
+        found = Discovery(mesh.locate, NODE)
+        assert await found.elsewhere() == {}
+        assert [process.deployment for process in await found.speakers()] == [""]  # the controller
 
 
 @on_io

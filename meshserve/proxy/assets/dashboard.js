@@ -107,7 +107,8 @@ function render() {
     : make("p", { class: "empty" }, "No application is deployed. ", make("code", {}, "meshserve run module:app"), " deploys one."));
   renderNotices();
   renderProxies();
-  show("foot", `Rates and latencies are of this node (${state.node_id.slice(0, 8)})`,
+  const heard = state.figures_of.length, whole = heard >= state.proxies.length;
+  show("foot", heard > 1 ? `Rates and latencies are of ${whole ? "all " : ""}${heard} nodes` : `Rates and latencies are of ${whole ? "the" : "this"} node (${state.node_id.slice(0, 8)})`,
     state.window_s ? `, over the last ${Math.round(state.window_s)} s` : "",
     `. States are of the whole mesh. This page only reads. meshserve ${state.version}.`);
 }
@@ -193,7 +194,7 @@ function replica(one) {
     make("td", { class: "wide" }, make("span", { class: "mono" }, one.tag), make("span", { class: "soft" },
       ` · up ${age(state.at_s - one.started_at_s)}` + (one.pid ? ` · pid ${one.pid}` : "") + (here || !one.node_ip ? "" : ` · ${one.node_ip}`))),
     cell("State", pill(one.state), "left"),
-    cell("Process", one.seen ? `${bytes(one.memory_bytes)} · ${one.cpu === null ? NOTHING : Math.round(one.cpu * 100) + " %"}` : here ? "not heard yet" : "on another node", "left"),
+    cell("Process", one.seen ? `${bytes(one.memory_bytes)} · ${one.cpu === null ? NOTHING : Math.round(one.cpu * 100) + " %"}` : state.figures_of.includes(one.node_id) ? "not heard yet" : "on another node", "left"),
     cell("Calls/s", amount(rates.calls_per_s)), cell("Failed/s", make("span", { class: rates.failed_per_s ? "failing" : null }, amount(rates.failed_per_s))),
     cell("p50", duration(rates.p50_s)), cell("p99", duration(rates.p99_s)),
     cell("Ongoing", load(one.ongoing, one.limit)), cell("", ""));
