@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from meshserve.proxy.options import HttpOptions
 from meshserve.user.ingress import ingress
 
 api = FastAPI()
@@ -224,6 +225,19 @@ def test_unavailable_deployment_refuses_the_handshake_with_503() -> None:
         with pytest.raises(InvalidStatus) as refused:
             open_socket(served, "/echo")
         assert refused.value.response.status_code == 503
+
+
+def test_message_above_the_limit_closes_with_1009_both_ways() -> None:
+    with serving(Sockets, http=HttpOptions(max_websocket_message_bytes=1000)) as served:
+        address = served.mesh.url.replace("http", "ws") + "/echo"
+        with connect(address) as socket:
+            socket.send("x" * 1000)
+            assert socket.recv() == "X" * 1000
+            socket.send("x" * 1001)
+            with pytest.raises(ConnectionClosed) as caught:
+                socket.recv()
+            assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
+        eventually(lambda: [code for code, _ in served.mesh.user().seen] == [1009])
 
 
 async def test_call_of_an_application_that_never_notices_the_disconnect_is_cancelled_in_the_end() -> None:
