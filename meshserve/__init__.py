@@ -9,7 +9,8 @@
 
     serve.run(Hello.bind())
 
-Everything public is here or in the modules `config`, `handle`, `exceptions`, `context`, `schema` and `grpc_util`.
+Everything public is here or in the modules `config`, `handle`, `exceptions`, `context`, `schema`, `grpc_util` and
+`inference`.
 Names are imported when they are first used: a replica that only needs the decorator does not pay for the rest.
 """
 

@@ -28,6 +28,7 @@ async def call(server: Server, method: str, data: tuple[str, ...], verbose: bool
     SERVICE is a full name, or as much of its end as is clear. A request is a JSON object; one that is missing is empty,
     and `-` reads from standard input. Methods that take a stream of requests take several.
 
+    \b
         meshserve call localhost:9000 CallService/Call '{"method": "add", "json": {"args": [1, 2]}}'
 
     A call that fails ends the command with exit code 64 and the number of its gRPC code.
