@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,11 +40,6 @@ class ConfigFile:
         self.schema = self._checked()
         for mistake in ignored(self.content):
             click.echo(f"Warning: {path}: {self._told(mistake)}.", err=True)
-
-    @property
-    def json(self) -> str:
-        """Its content as the control API takes it."""
-        return json.dumps(self.schema.model_dump(mode="json", exclude_unset=True))
 
     def _checked(self) -> ServeDeploySchema:
         if not isinstance(self.content, dict):

@@ -24,12 +24,10 @@ class Source:
     """A file to apply.
 
     Attributes:
-        title: for messages.
         schema: its content.
         import_paths: where modules are that it names.
     """
 
-    title: str
     schema: ServeDeploySchema
     import_paths: tuple[str, ...]
 
@@ -45,7 +43,7 @@ class Source:
         plain = self.schema.model_dump(mode="json", exclude_unset=True)
         for entry in plain["applications"]:
             entry["runtime_env"] = merged_environment(environment, entry.get("runtime_env") or {})
-        return Source(self.title, ServeDeploySchema.model_validate(plain), self.import_paths)
+        return Source(ServeDeploySchema.model_validate(plain), self.import_paths)
 
 
 def is_file(target: str) -> bool:
@@ -64,7 +62,7 @@ def is_file(target: str) -> bool:
 def file_source(path: str, app_dir: str) -> Source:
     """A file; modules beside it and in `app_dir` are found."""
     folders = dict.fromkeys((str(Path(app_dir).absolute()), str(Path(path).absolute().parent)))
-    return Source(path, ConfigFile(path).schema, tuple(folders))
+    return Source(ConfigFile(path).schema, tuple(folders))
 
 
 def path_source(
@@ -79,4 +77,4 @@ def path_source(
         schema = ServeApplicationSchema.model_validate(written)
     except ValidationError as error:
         raise CommandError(" ".join(f"{one}." for one in mistakes(error))) from error
-    return Source(target, ServeDeploySchema(applications=[schema]), (str(Path(app_dir).absolute()),))
+    return Source(ServeDeploySchema(applications=[schema]), (str(Path(app_dir).absolute()),))
