@@ -23,7 +23,7 @@ from meshserve.launch.ray_cluster import join
 def config(name: str | None, whole: bool, output: str, address: str) -> None:
     """Prints the entries of the applications that `meshserve deploy` and `run FILE` have set."""
     with reporting("The configuration is not known"):
-        join(address)
+        join(address, log_to_driver=False)
         file: dict[str, Any] = json.loads((config_in_force() if mesh_runs() else "") or "{}")
     entries = file.get("applications", [])
     if name is not None:

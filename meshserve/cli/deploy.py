@@ -59,7 +59,7 @@ def deploy(
     else:
         source = path_source(target, arguments, name, environment, app_dir)
     with reporting(f"{target} was not deployed"):
-        join(address)
+        join(address, log_to_driver=False)
         if dry_run:
             _say(_preview(source, revision))
             return

@@ -33,7 +33,7 @@ def delete(name: str, address: str) -> None:
 def shutdown(yes: bool, address: str) -> None:
     """Deletes all applications and ends the mesh. The Ray cluster goes on."""
     with reporting("The mesh was not shut down"):
-        cluster = join(address)
+        cluster = join(address, log_to_driver=False)
         if not mesh_runs():
             click.echo(f"No mesh runs in {cluster}.")
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import traceback
@@ -17,6 +16,7 @@ from meshserve.api.mesh import mesh_runs, proxy_options, shut_down
 from meshserve.cli.environment_flags import environment_flags, environment_of
 from meshserve.cli.failures import CommandError, reporting, reporting_user_code
 from meshserve.cli.ingress_flags import address_flag, fields, ingress_flags
+from meshserve.cli.interrupts import let_signals_interrupt
 from meshserve.cli.progress import Progress, progress_on
 from meshserve.cli.reload import picture, wait_for_change
 from meshserve.cli.run_jobs import FileJob, ImportedJob, Job
@@ -65,7 +65,7 @@ def run(
     meshserve run main:build model=small --reload
     meshserve run serve.yaml
     """
-    _let_signals_interrupt()
+    let_signals_interrupt()
     if reload and not blocking:
         raise CommandError("--reload goes on until Ctrl-C, and --non-blocking returns: use one of them.")
     environment = environment_of(runtime_env, runtime_env_json, working_dir)
@@ -130,7 +130,7 @@ def _bring_up(job: Job, address: str, environment: Mapping[str, Any], progress: 
     progress.step(f"Joining the Ray cluster at {named}." if named else "Starting Ray.")
     undo.callback(leave)
     cluster = join_or_start(address, environment or None)
-    _let_signals_interrupt()  # Ray has put handlers of its own in place
+    let_signals_interrupt()  # Ray has put handlers of its own in place
     progress.say(f"Using {cluster}.")
     if not mesh_runs():
         progress.step("Starting the mesh.")
@@ -153,12 +153,6 @@ def _refresh_for_ever(job: Job, folder: Path, before: Mapping[str, tuple[float, 
             except Exception as error:  # noqa: BLE001 - code that is being written may raise anything
                 traceback.print_exception(type(error), error, error.__traceback__, limit=-3)
                 progress.say("That does not run; what ran before goes on.")
-
-
-def _let_signals_interrupt() -> None:
-    """SIGINT (which a shell lets a command in the background ignore) and SIGTERM raise KeyboardInterrupt."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
 
 
 def _take_down(undo: ExitStack) -> None:

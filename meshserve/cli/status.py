@@ -19,6 +19,7 @@ from meshserve.api.status import ServeStatus, status_of
 from meshserve.api.status import status as mesh_status
 from meshserve.cli.failures import CommandError, reporting
 from meshserve.cli.ingress_flags import address_flag
+from meshserve.cli.interrupts import let_signals_interrupt
 from meshserve.cli.status_table import as_tables
 from meshserve.cli.yaml_text import as_yaml
 from meshserve.launch.ray_cluster import join
@@ -47,10 +48,11 @@ def status(name: str | None, watch: bool, output: str | None, details: bool, add
     """
     style = output or ("table" if sys.stdout.isatty() else "yaml")
     with reporting("There is no status"):
-        cluster = join(address)
+        cluster = join(address, log_to_driver=False)
         if not mesh_runs():
             click.echo(f"No mesh runs in {cluster}.", err=True)
         elif watch and not details:
+            let_signals_interrupt()  # Ray has put handlers of its own in place
             try:
                 wait_for(_follow(style, name))
             except KeyboardInterrupt:

@@ -81,7 +81,7 @@ class Builds:
         try:
             answer = build_pb2.BuildResponse.FromString(await self._launcher.run(work))
         except LaunchError as error:
-            text = f"Application {declaration.name!r} could not be built, in its runtime environment: {error}"
+            text = f"Application {declaration.name!r} could not be built in its runtime environment. {error}"
             return Build(declaration.code_key, failure=text)
         if answer.failure:
             return Build(declaration.code_key, failure=answer.failure)

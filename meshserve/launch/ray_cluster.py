@@ -60,15 +60,16 @@ def join_or_start(address: str = "", runtime_env: Mapping[str, Any] | None = Non
             cpus = max(os.cpu_count() or 1, LOCAL_CPUS)
             _init("local", num_cpus=cpus, include_dashboard=False, runtime_env=runtime_env)
             return _cluster(started=True)
-        _join(found, runtime_env)
+        _join(found, runtime_env=runtime_env)
     return _cluster(started=False)
 
 
-def join(address: str = "") -> Cluster:
+def join(address: str = "", log_to_driver: bool = True) -> Cluster:
     """Connects this process to a cluster that runs, be it one that another program started for itself.
 
     Args:
         address: as for `join_or_start`, but the last resort is any cluster found running on this machine.
+        log_to_driver: whether this program prints what the processes print that it starts.
 
     Raises:
         ControllerUnreachableError: none was named and none runs.
@@ -76,10 +77,10 @@ def join(address: str = "") -> Cluster:
     """
     if not ray.is_initialized():
         if found := address_to_join(address):
-            _join(found)
+            _join(found, log_to_driver=log_to_driver)
         else:
             try:
-                _init("auto")
+                _init("auto", log_to_driver=log_to_driver)
             except ConnectionError as error:
                 raise ControllerUnreachableError("no Ray cluster runs on this machine") from error
     return _cluster(started=False)
@@ -101,7 +102,7 @@ def _started_on_this_machine() -> str:
     return noted if noted and _listens(noted) else ""
 
 
-def _join(address: str, runtime_env: Mapping[str, Any] | None = None) -> None:
+def _join(address: str, **options: Any) -> None:
     if not _listens(address):
         # Ray would try for minutes.
         raise ConnectionError(
@@ -113,7 +114,7 @@ def _join(address: str, runtime_env: Mapping[str, Any] | None = None) -> None:
         logging.getLogger("ray").setLevel(logging.ERROR)
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
-        _init(address, runtime_env=runtime_env)
+        _init(address, **options)
     except ConnectionError as error:
         raise ConnectionError(
             f"{error}. If it asks for a token, set RAY_AUTH_MODE=token and see `ray get-auth-token`"

@@ -56,7 +56,7 @@ class RayLauncher:
             await asyncio.to_thread(ray.cancel, task, force=True)
             raise
         except RayError as error:
-            raise LaunchError(f"{spec.name} failed: {_COLOUR.sub('', str(error)).strip()}") from error
+            raise LaunchError(_COLOUR.sub("", str(error)).strip()) from error
         return result
 
     async def wait_for_death(self, name: str) -> None:

@@ -1,6 +1,7 @@
 """`meshserve deploy` and its neighbours, as a person and as a script use them: real commands, real files."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,16 @@ def test_a_file_that_runs_follows_its_modules_and_itself(mesh: Addresses, cluste
     module = tmp_path / "declared_here.py"
     module.write_text(APPLICATIONS)
     file = file_of(tmp_path, entry("live"))
-    with command("run", file, "--reload", "--app-dir", str(tmp_path), RAY_ADDRESS=cluster) as running:
+    with (
+        command("status", "--watch", "-o", "json", RAY_ADDRESS=cluster) as watching,
+        command("run", file, "--reload", "--app-dir", str(tmp_path), RAY_ADDRESS=cluster) as running,
+    ):
         assert f"{mesh.http}/live" in running.until("is ready")
         running.until("Watching")
         assert httpx.get(f"{mesh.http}/live").text.split()[:2] == ["hello", "live"]
+        told = json.loads(watching.until('"live": {"status": "RUNNING"'))
+        assert told["applications"]["live"]["deployments"]["Greeter"]["status"] == "HEALTHY"
+        assert watching.end(signal.SIGTERM) == 0
 
         module.write_text(APPLICATIONS.replace('"greeting": "hello"', '"greeting": "welcome"'))
         running.until("is ready")
