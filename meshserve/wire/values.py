@@ -16,7 +16,6 @@ import pickle
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -88,7 +87,7 @@ def encode_value(value: Any, store: Store | None = None) -> Payload:
 
 def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], store: Store | None = None) -> Payload:
     """Pickles the arguments of a call; as `encode_value`."""
-    if not kwargs and all_plain(args):
+    if not kwargs and all_plain(tuple([arg for arg in args if type(arg) is not Hole])):
         return encode_plain(args)
     return _encode_any((tuple(map(_apart, args)), {name: _apart(value) for name, value in kwargs.items()}), store)
 
@@ -229,6 +228,28 @@ class RaisedResult:
     error: BaseException
 
 
+class _References:
+    """The references in place of holes while arguments are unpickled, each made once.
+
+    Args:
+        results: by their holes' indices.
+        reference: see `decode_arguments`.
+    """
+
+    __slots__ = ("_made", "_reference", "_results")
+
+    def __init__(self, results: list[Payload], reference: Callable[[Payload], Any] | None) -> None:
+        self._results = results
+        self._reference = reference
+        self._made: dict[int, Any] = {}
+
+    def at(self, index: int) -> Any:
+        """The reference for a hole."""
+        if index not in self._made:
+            self._made[index] = None if self._reference is None else self._reference(self._results[index])
+        return self._made[index]
+
+
 def fill_holes(arguments: Payload, results: Sequence[Payload]) -> Payload:
     """Joins arguments that have holes with the undecoded results, or claims on them, that belong there."""
     results = [result.claim if type(result) is SharedPayload else result for result in results]
@@ -268,7 +289,7 @@ def decode_arguments(
         arguments: tuple[tuple[Any, ...], dict[str, Any]] = decode_value(payload)
         return arguments
     outer, results = open_chain(payload)
-    _decoding.references = cache(lambda index: reference(results[index]) if reference is not None else None)
+    _decoding.references = _References(results, reference).at
     try:
         args, kwargs = decode_value(outer)
     finally:

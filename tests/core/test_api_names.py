@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import meshserve
+from meshserve.user.context import current_replica
 
 
 def test_public_names_are_found_in_the_api_module_too():
@@ -25,5 +26,5 @@ def test_every_public_name_is_there():
 def test_what_ported_code_asks_of_its_context_by_private_names():
     from meshserve.context import _get_internal_replica_context, _get_serve_request_context
 
-    assert _get_internal_replica_context() is None
+    assert _get_internal_replica_context is current_replica
     assert (_get_serve_request_context().request_id, _get_serve_request_context().app_name) == ("", "")
