@@ -147,7 +147,7 @@ class Launcher(Protocol):
         """The process of that name if it is alive."""
 
     async def names(self) -> tuple[str, ...]:
-        """All live processes of the mesh."""
+        """All live processes of the mesh, and dead ones of which something is left that `kill` removes."""
 
     async def nodes(self) -> tuple[Node, ...]:
         """The live machines of the cluster."""

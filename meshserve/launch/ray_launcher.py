@@ -27,6 +27,9 @@ from meshserve.launch.ray_host import RayHost
 from meshserve.launch.ray_nodes import live_nodes
 from meshserve.settings import NAMESPACE
 
+_PREFIX = "MESHSERVE_"
+"""Of the names of all processes."""
+
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 """Ray colours its messages."""
 
@@ -90,8 +93,7 @@ class RayLauncher:
 
     async def names(self) -> tuple[str, ...]:
         """See `Launcher.names`. Includes processes that are still being started."""
-        listed = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
-        return tuple(entry["name"] for entry in listed if entry["namespace"] == NAMESPACE)
+        return await asyncio.to_thread(_names)
 
     async def nodes(self) -> tuple[Node, ...]:
         """See `Launcher.nodes`."""
@@ -105,6 +107,16 @@ class RayLauncher:
             except ValueError:  # Ray's way to say that there is none
                 return None
         return self._actors[name]
+
+
+def _names() -> tuple[str, ...]:
+    """Names of actors, and of placement groups: one whose actor died while nobody watched is there to be removed."""
+    listed = ray.util.list_named_actors(all_namespaces=True)
+    actors = [entry["name"] for entry in listed if entry["namespace"] == NAMESPACE]
+    groups = ray.util.placement_group_table().values()
+    # Groups have no namespace. Those of the cluster's other users must not be taken for ours.
+    ours = [entry["name"] for entry in groups if entry["name"].startswith(_PREFIX) and entry["state"] != "REMOVED"]
+    return tuple(dict.fromkeys((*actors, *ours)))
 
 
 async def _info(actor: Any) -> Started:
@@ -161,7 +173,7 @@ def _host_class(title: str) -> Any:
 
 def _title(name: str) -> str:
     """`MESHSERVE_REPLICA::app#deployment#tag` -> `MeshReplica:app:deployment`, which all its replicas share."""
-    role, _, rest = name.removeprefix("MESHSERVE_").partition("::")
+    role, _, rest = name.removeprefix(_PREFIX).partition("::")
     parts = rest.split("#")[:2] if rest else []
     return ":".join([f"Mesh{role.partition('-')[0].capitalize()}", *parts])
 

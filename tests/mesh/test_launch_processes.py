@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,6 +72,19 @@ async def test_killing_ends_a_process_and_its_placement_group(launcher: RayLaunc
     await asyncio.wait_for(launcher.wait_for_death(wanted.name), 10)
     groups = {group["name"]: group["state"] for group in ray.util.placement_group_table().values()}
     assert groups[wanted.name] == "REMOVED"
+
+
+async def test_what_is_left_of_a_process_that_died_is_listed_until_it_is_killed(launcher: RayLauncher) -> None:
+    wanted = spec(actor_options={"num_cpus": 1}, placement_group_bundles=({"CPU": 1},))
+    wanted = replace(wanted, name=f"MESHSERVE_{wanted.name}")
+    started = await launcher.start(wanted)
+    os.kill(started.pid, signal.SIGKILL)
+    await asyncio.wait_for(launcher.wait_for_death(wanted.name), 10)
+    assert wanted.name in await launcher.names()
+
+    await launcher.kill(wanted.name)
+
+    assert wanted.name not in await launcher.names()
 
 
 async def test_a_role_that_fails_to_start_says_why(launcher: RayLauncher) -> None:
