@@ -3,12 +3,17 @@
 import asyncio
 import os
 import signal
+import threading
 import time
+from contextlib import contextmanager
 
+import httpx
 import ray
 
 import meshserve as serve
 from meshserve.exceptions import ReplicaDiedError
+from meshserve.model.process_names import proxy_name
+from meshserve.schema import ProxyStatus
 from meshserve.settings import CONTROLLER_NAME, NAMESPACE
 
 LIMIT = 4
@@ -88,6 +93,65 @@ def test_killing_the_controller_leaves_the_data_plane_serving_and_the_state_as_i
 
     wait_until(recovered)
     assert {app.handle.remote(0.01).result() for _ in range(20)} == before
+
+
+def test_a_rolling_update_goes_on_when_the_controller_is_killed_in_its_middle_and_no_call_is_lost(run):
+    app = run(Worker.options(num_replicas=3).bind())
+    before = set(app.handle.broadcast("__call__", 0.0).results(timeout_s=10))
+    target = serve.RunTarget(target=Worker.options(num_replicas=3).bind(), name=app.name, route_prefix=f"/{app.name}")
+
+    def running():
+        try:
+            return set(app.handle.broadcast("__call__", 0.0).results(timeout_s=10))
+        except ReplicaDiedError:  # it was asked while it ended
+            return before
+
+    with steady_calls(app.handle) as lost:
+        serve.run_many([target], wait_for_applications_running=False)
+        wait_until(lambda: running() - before)
+        os.kill(controller_pid(), signal.SIGKILL)
+        wait_until(lambda: serve.status().applications[app.name].status == "RUNNING")
+        wait_until(lambda: len(running()) == 3 and not running() & before)
+    assert lost == []
+
+
+def test_a_killed_proxy_is_replaced_and_listens_where_it_did(run, mesh):
+    app = run(Worker.bind())
+    (node_id,) = serve.status().proxies
+    proxy = ray.get_actor(proxy_name(node_id), NAMESPACE)
+    os.kill(ray.get(proxy.info.remote(), timeout=30).pid, signal.SIGKILL)
+
+    def answers():
+        try:
+            return httpx.get(f"{mesh.http}/-/routes", timeout=5).text
+        except httpx.TransportError:
+            return "nobody listens"
+
+    wait_until(lambda: f"/{app.name}" in answers())
+    wait_until(lambda: set(serve.status().proxies.values()) == {ProxyStatus.HEALTHY})
+
+
+@contextmanager
+def steady_calls(handle):
+    """Calls one after the other all the while; what was raised is there afterwards."""
+    stopped, raised = threading.Event(), []
+
+    def call():
+        while not stopped.is_set():
+            try:
+                handle.remote(0.0).result(timeout_s=30)
+            except Exception as error:
+                raised.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield raised
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
 
 
 def controller_pid():
