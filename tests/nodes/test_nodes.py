@@ -1,0 +1,94 @@
+"""Where replicas and proxies run, and what becomes of them when machines come and go."""
+
+import threading
+from collections import Counter
+from contextlib import contextmanager
+
+import ray
+from conftest import wait_until
+
+import meshserve as serve
+
+LIGHT = {"ray_actor_options": {"num_cpus": 0}, "graceful_shutdown_wait_loop_s": 0.01}
+
+
+@serve.deployment(**LIGHT)
+class Where:
+    def __call__(self):
+        return ray.get_runtime_context().get_node_id()
+
+    def rank(self):
+        return serve.get_replica_context().rank.rank
+
+
+def run(count, **options):
+    return serve.run(Where.options(num_replicas=count, **options).bind(), name="app", route_prefix=None)
+
+
+def deployment():
+    (found,) = serve.status().applications["app"].deployments.values()
+    return found
+
+
+def all_ready(count):
+    return deployment().replica_states == {"RUNNING": count} and deployment().status == "HEALTHY"
+
+
+def places(handle):
+    """How many replicas are on each node, as they say themselves."""
+    answers = handle.broadcast("__call__").results(timeout_s=10, return_exceptions=True)
+    return Counter(node for node in answers if isinstance(node, str))
+
+
+def until_at(handle, wanted):
+    """Waits until this program has heard that the replicas are where they are to be."""
+    wait_until(lambda: places(handle) == wanted)
+
+
+@contextmanager
+def steady_calls(handle):
+    """Calls one after the other all the while; what was raised is there afterwards."""
+    stopped, raised = threading.Event(), []
+
+    def call():
+        while not stopped.is_set():
+            try:
+                handle.remote().result(timeout_s=30)
+            except Exception as error:
+                raised.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield raised
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def test_replicas_are_spread_over_the_machines(machines):
+    other = machines.add()
+    handle = run(6)
+    wait_until(lambda: set(places(handle)) == {machines.head, other})
+
+
+def test_a_node_holds_no_more_replicas_of_a_deployment_than_it_may(machines):
+    second = machines.add()
+    app = Where.options(num_replicas=3, max_replicas_per_node=1).bind()
+    target = serve.RunTarget(target=app, name="app", route_prefix=None)
+    (handle,) = serve.run_many([target], wait_for_applications_running=False)
+    wait_until(lambda: deployment().replica_states == {"RUNNING": 2, "STARTING": 1})
+    third = machines.add()
+    wait_until(lambda: all_ready(3))
+    until_at(handle, {machines.head: 1, second: 1, third: 1})
+
+
+def test_replicas_leave_a_machine_that_is_to_go_away_and_no_call_is_lost(machines):
+    leaving = machines.add()
+    handle = run(4)
+    wait_until(lambda: leaving in places(handle))
+    with steady_calls(handle) as raised:
+        machines.announce_end(leaving, in_s=120.0)
+        wait_until(lambda: leaving not in places(handle) and all_ready(4))
+    assert raised == []
+    assert deployment().status == "HEALTHY"
