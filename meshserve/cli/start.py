@@ -19,10 +19,14 @@ from meshserve.launch.ray_cluster import address_to_join, join_or_start
     show_default=True,
     help="Which machines have a proxy: those with replicas and the head, the head, or none.",
 )
+@click.option(
+    "--grpc-enable-reflection/--grpc-disable-reflection", default=None, help="Whether gRPC describes itself. [it does]"
+)
 @ingress_flags
 @address_flag
 def start(
     proxy_location: str,
+    grpc_enable_reflection: bool | None,
     http_host: str | None,
     http_port: int | None,
     grpc_port: int | None,
@@ -40,6 +44,10 @@ def start(
         start_mesh(
             proxy_location,
             fields(host=http_host, port=http_port),
-            fields(port=grpc_port, grpc_servicer_functions=grpc_servicer_functions),
+            fields(
+                port=grpc_port,
+                grpc_servicer_functions=grpc_servicer_functions,
+                enable_reflection=grpc_enable_reflection,
+            ),
         )
     click.echo(f"The mesh runs in {cluster}.")
