@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from meshserve.api.client import client, wait_for
 from meshserve.api.mesh import connect
 from meshserve.errors import MeshServeException
+from meshserve.launch.ray_cluster import is_connected
+from meshserve.model.overview import ApplicationOverview
 from meshserve.routing.directory import process_directory
 from meshserve.routing.handle import DeploymentHandle
 from meshserve.routing.legacy_handle import open_handle
@@ -26,11 +29,10 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     local = process_directory().local_applications.get(name)
     if local is not None:
         return _open(local.ingress, name, current_replica() is None)
-    connect()
-    mesh = wait_for(client().status())
-    application = mesh.applications.get(name)
+    applications = _in_the_mesh()
+    application = applications.get(name)
     if application is None:
-        known = ", ".join(sorted(mesh.applications)) or "none"
+        known = ", ".join(sorted({*applications, *process_directory().local_applications})) or "none"
         raise MeshServeException(f"There is no application {name!r}; there are: {known}.")
     return _open(application.ingress, name, current_replica() is None)
 
@@ -68,9 +70,16 @@ def _deployments(app_name: str) -> set[str]:
     local = process_directory().local_applications.get(app_name)
     if local is not None:
         return {one.id.name for one in local.deployments}
-    connect()
-    application = wait_for(client().status()).applications.get(app_name)
+    application = _in_the_mesh().get(app_name)
     return {one.name for one in application.deployments} if application is not None else set()
+
+
+def _in_the_mesh() -> Mapping[str, ApplicationOverview]:
+    """The mesh's applications; in local testing mode none, rather than those of whatever cluster could be joined."""
+    if process_directory().is_local and not is_connected():
+        return {}
+    connect()
+    return wait_for(client().status()).applications
 
 
 @lru_cache(maxsize=100)

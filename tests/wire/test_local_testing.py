@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 import meshserve as serve
-from meshserve.errors import DeploymentUnavailableError, RequestCancelledError
+from meshserve.errors import DeploymentUnavailableError, MeshServeException, RequestCancelledError
 from meshserve.handle import DeploymentHandle
 from meshserve.routing.directory import process_directory
 from meshserve.telemetry.logs import LOGGERS
@@ -126,6 +126,8 @@ def test_handles_by_name():
     assert serve.get_app_handle("found").remote(1).result() == 4
     with pytest.raises(KeyError, match="no deployment 'Other' in application 'found'"):
         serve.get_deployment_handle("Other", "found")
+    with pytest.raises(MeshServeException, match="no application 'other'; there are: found"):
+        serve.get_app_handle("other")
 
 
 def test_results_cannot_become_object_refs():
