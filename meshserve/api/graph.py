@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from collections.abc import Sequence
@@ -136,6 +137,11 @@ class _Graph:
             logger.warning("Application %r has several deployments %r: this one is %r.", self._how.name, wanted, name)
         return name
 
+    def _logging(self, bound: Deployment) -> Any:
+        """The deployment's own `logging_config`, or else the application's."""
+        own, common = bound._options.logging_config, self._how.logging_config_json
+        return json.loads(common) if own is None and common else own
+
     def _spec(self, bound: Deployment, name: str, code: bytes, uses: Sequence[str]) -> DeploymentSpec:
         options = bound._options
         if self._how.external_scaler_enabled and options.autoscaling_config is not None:
@@ -147,7 +153,7 @@ class _Graph:
         return DeploymentSpec(
             id=DeploymentId(self._how.name, name),
             code_version=self._version,
-            options=replace(options, ray_actor_options=actor),
+            options=replace(options, ray_actor_options=actor, logging_config=self._logging(bound)),
             code=code,
             uses=tuple(DeploymentId(self._how.name, used) for used in uses),
             docs_path=getattr(bound.func_or_class, "__meshserve_docs_path__", None) or "",

@@ -80,6 +80,13 @@ def test_two_bound_objects_of_one_name_are_two_deployments() -> None:
     assert [bound(spec, name)[1] for name in names(spec)[:3]] == [(1,), (2,), (3,)]
 
 
+def test_deployments_log_as_the_application_does_unless_they_say_otherwise() -> None:
+    own = Root.options(name="Own", logging_config={"log_level": "INFO"})
+    (spec,) = specify([RunTarget(own.bind(Leaf.bind(1)), logging_config={"log_level": "DEBUG"})])
+    levels = {one.id.name: (one.options.logging_config or {})["log_level"] for one in spec.deployments}
+    assert levels == {"Own": "INFO", "Leaf": "DEBUG"}
+
+
 def test_every_build_is_a_new_version_shared_by_its_deployments() -> None:
     app = Root.bind(Leaf.bind())
 
