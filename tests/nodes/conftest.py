@@ -64,7 +64,12 @@ def cluster() -> Iterator[Cluster]:
         environment.setenv("PYTHONPATH", os.path.dirname(__file__), prepend=os.pathsep)
         cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 4, "include_dashboard": False, "temp_dir": scratch},
+            head_node_args={
+                "num_cpus": 4,
+                "include_dashboard": False,
+                "temp_dir": scratch,
+                "_system_config": {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000},
+            },
         )
         ray.init(
             cluster.address,

@@ -8,6 +8,8 @@ import ray
 from conftest import wait_until
 
 import meshserve as serve
+from meshserve.exceptions import ReplicaDiedError
+from meshserve.schema import ProxyStatus
 
 LIGHT = {"ray_actor_options": {"num_cpus": 0}, "graceful_shutdown_wait_loop_s": 0.01}
 
@@ -83,6 +85,19 @@ def test_a_node_holds_no_more_replicas_of_a_deployment_than_it_may(machines):
     until_at(handle, {machines.head: 1, second: 1, third: 1})
 
 
+def test_a_machine_that_dies_takes_only_what_it_had_accepted_and_its_replicas_come_back(machines):
+    lost = machines.add()
+    handle = run(4)
+    replicas_there = wait_until(lambda: places(handle)[lost])
+    with steady_calls(handle) as raised:
+        machines.lose(lost)
+        wait_until(lambda: lost not in places(handle) and all_ready(4))
+    assert len(raised) <= replicas_there, "one caller loses at most a call for each replica that dies"
+    assert all(isinstance(error, ReplicaDiedError) for error in raised)
+    until_at(handle, {machines.head: 4})
+    assert sorted(handle.broadcast("rank").results(timeout_s=10)) == [0, 1, 2, 3]
+
+
 def test_replicas_leave_a_machine_that_is_to_go_away_and_no_call_is_lost(machines):
     leaving = machines.add()
     handle = run(4)
@@ -92,3 +107,25 @@ def test_replicas_leave_a_machine_that_is_to_go_away_and_no_call_is_lost(machine
         wait_until(lambda: leaving not in places(handle) and all_ready(4))
     assert raised == []
     assert deployment().status == "HEALTHY"
+
+
+def test_resources_and_labels_choose_the_machine_and_every_machine_with_replicas_has_a_proxy(machines):
+    bare, other = machines.add(accelerator=1), machines.add(labels={"kind": "big"}, accelerator=1)
+    needs = {"num_cpus": 0, "resources": {"accelerator": 1}, "label_selector": {"kind": "big"}}
+    until_at(run(1, ray_actor_options=needs), {other: 1})
+    wait_until(lambda: serve.status().proxies.get(other) == ProxyStatus.HEALTHY)
+    assert bare not in serve.status().proxies
+    assert serve.status().proxies[machines.head] == ProxyStatus.HEALTHY
+    serve.delete("app")
+    wait_until(lambda: serve.status().proxies[other] == ProxyStatus.DRAINING)
+    machines.lose(other)
+    wait_until(lambda: other not in serve.status().proxies)
+
+
+def test_proxies_may_be_kept_to_the_head(machines):
+    serve.shutdown()
+    serve.start(proxy_location="HeadOnly", http_options={"port": 0}, grpc_options={"port": 0})
+    other = machines.add()
+    until_at(run(2, max_replicas_per_node=1), {machines.head: 1, other: 1})
+    assert set(serve.status().proxies) == {machines.head}
+    serve.shutdown()
