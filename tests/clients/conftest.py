@@ -1,4 +1,4 @@
-"""One mesh of real processes for clients that nobody here wrote, and the two applications that they call."""
+"""One mesh of real processes for clients that nobody here wrote, and the applications that they call."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from meshserve.settings import NAMESPACE
 
 MAX_METADATA_BYTES = 16 * 1024
 MAX_MESSAGE_BYTES = 110_000
+_TO_NARROW = (("application", "narrow"),)
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,19 @@ def narrow_is_full(mesh: Mesh) -> Iterator[None]:
     """`narrow` has a call and another in line, so that it sheds the next."""
     with grpc.insecure_channel(mesh.grpc) as channel:
         stub = notes.ShapesServiceStub(channel)
-        to = {"metadata": (("application", "narrow"),), "timeout": 120}
-        running = stub.Down(notes.Note(text="wait", number=1), **to)
+        running = stub.Down(notes.Note(text="wait", number=1), metadata=_TO_NARROW, timeout=120)
         next(running)
-        in_line = stub.Unary.future(notes.Note(text="wait"), **to)
-        wait_until(lambda: _sheds(stub, to))
+        in_line = stub.Unary.future(notes.Note(text="wait"), metadata=_TO_NARROW, timeout=120)
+        wait_until(lambda: sheds(stub))
         yield
         running.cancel()
         in_line.cancel()
     wait_until(lambda: mesh.narrow.waiting.remote().result() == 0)
 
 
-def _sheds(stub: Any, to: dict[str, Any]) -> bool:
-    probe = stub.Unary.future(notes.Note(text="probe"), **{**to, "timeout": 0.5})
+def sheds(stub: Any) -> bool:
+    """Whether `narrow` refuses a call now."""
+    probe = stub.Unary.future(notes.Note(text="probe"), metadata=_TO_NARROW, timeout=0.5)
     return probe.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
-from conftest import Mesh, wait_until
-from notes import SERVICE, Note
+from conftest import Mesh, sheds, wait_until
+from notes import SERVICE, Note, ShapesServiceStub
 from toolchains import built, installed
 
 pytestmark = pytest.mark.timeout(600)  # the first test of a tool may have to build it
@@ -113,11 +114,18 @@ def test_grpcurl_is_told_which_applications_there_are(mesh: Mesh, application: s
     assert "model, narrow, wide" in text
 
 
-def ghz(mesh: Mesh, method: str, note: dict[str, Any], *flags: str, application: str = "wide") -> dict[str, Any]:
-    """The report of a short load."""
+def ghz_command(
+    mesh: Mesh, method: str, note: dict[str, Any], *flags: str, application: str = "wide"
+) -> tuple[str, ...]:
+    """What starts a short load."""
     metadata = json.dumps({"application": application})
     what = ("--insecure", "--call", f"{SERVICE}.{method}", "-d", json.dumps(note), "-m", metadata, "-O", "json")
-    report: dict[str, Any] = json.loads(run(*built("ghz"), *what, *flags, mesh.grpc))
+    return (*built("ghz"), *what, *flags, mesh.grpc)
+
+
+def ghz(mesh: Mesh, method: str, note: dict[str, Any], *flags: str, application: str = "wide") -> dict[str, Any]:
+    """The report of a short load."""
+    report: dict[str, Any] = json.loads(run(*ghz_command(mesh, method, note, *flags, application=application)))
     return report
 
 
@@ -137,6 +145,23 @@ def test_ghz_sees_a_narrow_application_shed_and_nothing_else(mesh: Mesh) -> None
     codes = report["statusCodeDistribution"]
     assert set(codes) == {"OK", "ResourceExhausted"}
     assert sum(codes.values()) == 300
+
+
+def test_a_flood_at_one_application_leaves_calls_to_another_alone(mesh: Mesh) -> None:
+    flags = ("-z", "60s", "-c", "50", "-t", "20s")
+    command = ghz_command(mesh, "Unary", {"text": "hi"}, *flags, application="narrow")
+    flood = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        with grpc.insecure_channel(mesh.grpc) as channel:
+            stub = ShapesServiceStub(channel)
+            wait_until(lambda: sheds(stub))
+            to = {"metadata": (("application", "wide"),), "timeout": 20}
+            replies = [stub.Unary(Note(number=number), **to).number for number in range(30)]
+        assert replies == list(range(30))
+        assert flood.poll() is None
+    finally:
+        flood.kill()
+        flood.wait()
 
 
 def test_ghz_that_gives_up_leaves_nothing_behind(mesh: Mesh) -> None:
