@@ -16,6 +16,7 @@ from meshserve.core.health import STRIKES, failed, next_check_at, passed
 from meshserve.core.seen import (
     SERVING,
     STARTING,
+    STOPPING,
     Build,
     Cluster,
     Health,
@@ -235,12 +236,19 @@ def _described(
         build=Build(version, event.options, event.route_prefix),
         rank=event.rank,
         introduction=event.introduction,
-        retire="draining" if event.draining else "",
+        retire="draining" if event.draining else _forgotten(deployment, event),
         health=passed(replica.health, _check_at(deployment, replica, replica.health, now)),
     )
     if deployment.want is None or deployment.want.version != version:
         return after
     return replace(after, attempts=replace(after.attempts, succeeded=True))
+
+
+def _forgotten(deployment: SeenDeployment, event: ev.ReplicaDescribed) -> str:
+    """Why a recovered replica has to stop all the same: one that has its rank says that it was to be killed before."""
+    staying = [one for one in deployment.replicas.values() if one.phase not in STOPPING and not one.retire]
+    taken = {one.rank.rank for one in staying if one.rank is not None}
+    return "its rank is another's" if event.rank is not None and event.rank.rank in taken else ""
 
 
 def _lost(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaLost, now: float) -> SeenDeployment:
