@@ -120,14 +120,21 @@ class Running:
 
     def try_send(self, item: Payload) -> bool:
         """See `replica.adapter.Invocation`."""
+        if self.over:
+            return True  # it has nowhere to go any more
         if self._spent >= self._granted:
             return False
         self._spent += credit_cost(item.size_bytes)
         self.outbox.append(item)
         if not self._armed:
             self._armed = True
-            self._io.post((self._flush,))
+            self._user_loop.call_soon(self._post_flush)
         return True
+
+    def _post_flush(self) -> None:
+        """After the step of user code that sent: if that was its last one, the items leave with the end instead."""
+        if not self.over:
+            self._io.post((self._flush,))
 
     async def send(self, item: Payload) -> None:
         """See `replica.adapter.Invocation`."""
@@ -141,7 +148,7 @@ class Running:
 
     def send_from_thread(self, item: Payload) -> bool:
         """See `replica.adapter.Invocation`."""
-        while not self.try_send(item):
+        while self._spent >= self._granted:
             if self.cancelled or self.over:
                 return False
             event = self._room_event = threading.Event()
@@ -149,6 +156,11 @@ class Running:
                 continue
             event.wait()
             self._room_event = None
+        self._spent += credit_cost(item.size_bytes)
+        self.outbox.append(item)
+        if not self._armed:
+            self._armed = True
+            self._io.post((self._flush,))
         return not self.cancelled
 
     async def inputs(self) -> AsyncIterator[Payload]:

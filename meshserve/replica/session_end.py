@@ -249,6 +249,8 @@ class SessionEnd:
         size = self._add_results(message)
         if self._streams:
             size += self._add_streams(message, size)
+            if self._results:  # the ends of streams whose last items are in this message
+                size += self._add_results(message)
         if self._accepted:
             message.accepted.extend(self._accepted)
             self._accepted.clear()
