@@ -69,6 +69,7 @@ class Attachments:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
+        self._pid = os.getpid()
         # Reentrant: the end of a value may come by garbage collection, in the middle of anything.
         self._lock = threading.RLock()
         self._mappings: dict[tuple[int, int], _Mapping] = {}
@@ -114,6 +115,8 @@ class Attachments:
         return mapping
 
     def _unused(self, mapping: _Mapping) -> None:
+        if os.getpid() != self._pid:
+            return  # in a forked child, whose file locks are those of its parent
         with self._lock:
             mapping.users -= 1
             if mapping.users:

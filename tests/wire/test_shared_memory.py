@@ -151,6 +151,21 @@ def test_a_reader_that_dies_gives_the_segment_back(reader: Reader) -> None:
     assert file_of(stored(pool, ones(MB))) == number
 
 
+def test_a_child_that_forgets_a_value_does_not_unlock_it_for_its_parent() -> None:
+    pool = SegmentPool(100 * MB)
+    payload = stored(pool, ones(MB))
+    number, value = file_of(payload), decode_value(Attachments().attach(payload.claim) or payload)
+    del payload
+    child = os.fork()
+    if child == 0:
+        del value
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert file_of(stored(pool, np.zeros(MB, dtype=np.uint8))) != number
+    assert value.sum() == MB
+
+
 def test_a_promised_value_waits_for_its_reader_and_not_for_ever(reader: Reader) -> None:
     clock = Clock()
     pool = SegmentPool(100 * MB, clock)
