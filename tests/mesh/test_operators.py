@@ -78,7 +78,14 @@ def test_operators_see_states_rates_errors_and_logs(mesh: Addresses, run: Callab
 def test_logs_follow_what_comes(mesh: Addresses, cluster: str, run: Callable[..., RunningApplication]) -> None:
     app = run(Front.bind(Model.bind()))
     command = [sys.executable, "-m", "meshserve.cli.main", "logs", app.name, "-f", "-n", "0", "--address", cluster]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
+    # Started in the background, as continuous integration may be, this process ignores Ctrl-C, and so would its child.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as follower:
         assert follower.stdout is not None
         asking = threading.Event()
 
