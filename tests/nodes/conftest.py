@@ -13,6 +13,7 @@ import ray
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import meshserve as serve
 from meshserve.settings import NAMESPACE
@@ -35,6 +36,9 @@ class Machines:
         node = self._cluster.add_node(num_cpus=1, resources=resources, labels=labels or {})
         self._cluster.wait_for_nodes()
         self._added[node.node_id] = node
+        # Known to the cluster, it is not yet known to whoever places: wait until something was placed there.
+        there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        ray.get(ray.remote(num_cpus=1)(lambda: None).options(scheduling_strategy=there).remote(), timeout=60)
         return str(node.node_id)
 
     def lose(self, node_id: str) -> None:
