@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
+from meshserve.controller.actor_keeper import ActorKeeper
 from meshserve.controller.connections import Connections
 from meshserve.controller.ledger import Ledger
 from meshserve.controller.processes import Processes
@@ -20,8 +21,9 @@ from meshserve.core import events as ev
 from meshserve.core.desire import forget, set_failure
 from meshserve.core.measuring import Question
 from meshserve.core.seen import Process, Resources, SeenNode
-from meshserve.launch.launcher import Launcher, LaunchError, Node
-from meshserve.model.process_names import proxy_name, proxy_node_of, replica_name, replica_of
+from meshserve.launch.actor_launcher import ActorLauncher
+from meshserve.launch.launcher import Launcher, LaunchError, Node, ProcessSpec
+from meshserve.model.process_names import actor_of, proxy_name, proxy_node_of, replica_name, replica_of
 
 logger = logging.getLogger("meshserve.controller")
 
@@ -59,6 +61,7 @@ class Executor:
 
     Args:
         launcher: starts and ends processes.
+        actors: makes and ends users' actors.
         ledger: where desired state is changed.
         boot: for new processes.
         clock: the monotonic clock.
@@ -69,6 +72,7 @@ class Executor:
     def __init__(
         self,
         launcher: Launcher,
+        actors: ActorLauncher,
         ledger: Ledger,
         boot: Boot,
         clock: Callable[[], float],
@@ -83,7 +87,8 @@ class Executor:
         self._ended = ended
         self._tasks = Tasks()
         self._connections = Connections()
-        self._processes = Processes(launcher, self._tasks, self._connections)
+        self._processes = Processes[ProcessSpec](launcher, self._tasks, self._connections)
+        self._actors = ActorKeeper(actors, self._tasks, self._connections, post)
         self._steering = Steering(self._connections, boot.token, clock)
 
     async def close(self) -> None:
@@ -103,6 +108,8 @@ class Executor:
                 | ac.DescribeReplica(replica)
             ):
                 self._tasks.spawn(replica_name(replica), self._steer_replica(action))
+            case ac.StartActor() | ac.FindActor() | ac.CheckActor() | ac.KillActor():
+                self._actors.perform(action)
             case ac.StartProxy(node_id) | ac.FindProxy(node_id) | ac.CheckProxy(node_id) | ac.DrainProxy(node_id):
                 self._tasks.spawn(proxy_name(node_id), self._steer_proxy(action))
             case ac.KillReplica(replica):
@@ -194,7 +201,8 @@ class Executor:
         names = await _insisting(self._launcher.names)
         replicas = tuple(replica for name in names if (replica := replica_of(name)) is not None)
         proxies = tuple(node_id for name in names if (node_id := proxy_node_of(name)) is not None)
-        self._post(ev.Listed(replicas, proxies))
+        actors = tuple(actor for name in names if (actor := actor_of(name)) is not None)
+        self._post(ev.Listed(replicas, proxies, actors))
 
     async def _look(self) -> None:
         nodes = await _insisting(self._launcher.nodes)

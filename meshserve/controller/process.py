@@ -28,8 +28,10 @@ from meshserve.controller.service import ControllerService
 from meshserve.controller.status_board import StatusBoard
 from meshserve.controller.watch import WatchService
 from meshserve.core.plan import Plan
+from meshserve.launch.actor_launcher import ActorLauncher
 from meshserve.launch.launcher import Launcher, Store
 from meshserve.launch.locator import MESH_KEY
+from meshserve.launch.ray_actors import RayActors
 from meshserve.launch.ray_launcher import RayLauncher
 from meshserve.launch.ray_store import RayStore
 from meshserve.model.control import Desired
@@ -57,7 +59,8 @@ def main(boot: Mapping[str, Any]) -> ControllerProcess:
     start_process(Identity.of_controller(str(boot.get("node_id", ""))), boot.get("log_dir", ""))
     watch_loop("io", io.loop)
     # A controller that no longer plans must not sit there: Ray starts another one, which recovers.
-    process = ControllerProcess(boot, RayLauncher(), RayStore(), io, abandon=lambda: os._exit(1))
+    launcher = RayLauncher()
+    process = ControllerProcess(boot, launcher, RayActors(launcher), RayStore(), io, abandon=lambda: os._exit(1))
     io.run(process.start())
     return process
 
@@ -67,6 +70,7 @@ class ControllerProcess:
 
     Args:
         launcher: starts and ends the mesh's processes.
+        actors: makes and ends users' actors.
         store: where desired state survives.
         io: the I/O thread.
         abandon: called when the loop has ended by a fault of this program.
@@ -76,6 +80,7 @@ class ControllerProcess:
         self,
         boot: Mapping[str, Any],
         launcher: Launcher,
+        actors: ActorLauncher,
         store: Store,
         io: LoopThread,
         abandon: Callable[[], None] = lambda: None,
@@ -84,6 +89,7 @@ class ControllerProcess:
         self._abandon = abandon
         self._boot = boot
         self._launcher = launcher
+        self._actors = actors
         self._store = store
         self._io = io
         self._server: grpc.aio.Server | None = None
@@ -108,7 +114,7 @@ class ControllerProcess:
         publisher, loads = Publisher(lambda: ledger.desired), Loads()
         boot = Boot(self._boot["token"], self._boot["host"], not Settings.from_environment().pack_replicas)
         executor = self._executor = Executor(
-            self._launcher, ledger, boot, time.monotonic, lambda event: loop.post(event), ended.set
+            self._launcher, self._actors, ledger, boot, time.monotonic, lambda event: loop.post(event), ended.set
         )
 
         def publish(plan: Plan) -> None:

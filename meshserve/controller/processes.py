@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from meshserve.controller.connections import Connections
 from meshserve.controller.tasks import Tasks
 from meshserve.core.seen import Process
-from meshserve.launch.launcher import Launcher, LaunchError, ProcessSpec, Started
+from meshserve.launch.launcher import LaunchError, Started
 
 FIND_TIMEOUT_S = 5.0
 """For a process found by name to say where it listens; one that cannot is taken for lost."""
@@ -23,16 +24,46 @@ DEATH_TIMEOUT_S = 10.0
 _PAUSE_S = 0.5
 
 
-class Processes:
-    """The processes this controller knows, by name. Lives on the I/O thread.
+class Named(Protocol):
+    """What a process is started from."""
+
+    @property
+    def name(self) -> str:
+        """The process's, unique in the mesh."""
+
+
+S = TypeVar("S", bound=Named)
+S_contra = TypeVar("S_contra", bound=Named, contravariant=True)
+
+
+class Starter(Protocol[S_contra]):
+    """The part of `Launcher` and `ActorLauncher` that is about single processes."""
+
+    async def start(self, spec: S_contra) -> Started: ...
+    async def find(self, name: str) -> Started | None: ...
+    async def wait_for_death(self, name: str) -> None: ...
+    async def kill(self, name: str) -> None: ...
+
+
+class Processes(Generic[S]):
+    """The processes of one kind that this controller knows, by name. Lives on the I/O thread.
 
     Args:
+        launcher: starts, finds, watches and kills them.
         tasks: owns the work about processes, with their names as subjects.
         connections: dropped with the process.
+        find_timeout_s: for a process found by name to say where it is; None for ever.
     """
 
-    def __init__(self, launcher: Launcher, tasks: Tasks, connections: Connections) -> None:
+    def __init__(
+        self,
+        launcher: Starter[S],
+        tasks: Tasks,
+        connections: Connections,
+        find_timeout_s: float | None = FIND_TIMEOUT_S,
+    ) -> None:
         self._launcher = launcher
+        self._find_timeout_s = find_timeout_s
         self._tasks = tasks
         self._connections = connections
         self._starting: dict[str, asyncio.Task[Process | LaunchError]] = {}
@@ -43,7 +74,7 @@ class Processes:
         """A process that listens."""
         return self._known.get(name)
 
-    async def start(self, spec: ProcessSpec, died: Callable[[], None]) -> Process:
+    async def start(self, spec: S, died: Callable[[], None]) -> Process:
         """Starts a process and waits until it listens, for as long as that takes.
 
         Args:
@@ -59,7 +90,7 @@ class Processes:
             raise started
         return started
 
-    async def _begin(self, spec: ProcessSpec, died: Callable[[], None]) -> Process | LaunchError:
+    async def _begin(self, spec: S, died: Callable[[], None]) -> Process | LaunchError:
         try:
             return self._keep(spec.name, await self._launcher.start(spec), died)
         except LaunchError as error:
@@ -70,7 +101,7 @@ class Processes:
     async def find(self, name: str, died: Callable[[], None]) -> Process | None:
         """A process of an earlier controller; None when it is not there or does not say where it listens."""
         try:
-            started = await asyncio.wait_for(self._launcher.find(name), FIND_TIMEOUT_S)
+            started = await asyncio.wait_for(self._launcher.find(name), self._find_timeout_s)
         except TimeoutError:
             return None
         return self._keep(name, started, died) if started is not None else None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from meshserve.core.actions import StartProxy, StartReplica
+import base64
+
+from meshserve.core.actions import StartActor, StartProxy, StartReplica
+from meshserve.launch.actor_launcher import ActorSpec
 from meshserve.launch.launcher import ProcessSpec
-from meshserve.model.process_names import proxy_name, replica_name
+from meshserve.model.actor_environment import actor_environment
+from meshserve.model.process_names import actor_name, proxy_name, replica_name
 from meshserve.wire.control import proxy_options_to_proto
 
 
@@ -40,6 +44,23 @@ def replica_process(
         max_per_node=options.max_replicas_per_node,
         group=str(replica.deployment),
         spread=spread,
+    )
+
+
+def shared_actor(action: StartActor) -> ActorSpec:
+    """An actor that replicas share, in their runtime environment with its own put before it."""
+    options = action.options
+    own = options.actor_options
+    environment = actor_environment(action.actor, action.environment, own.get("runtime_env") or {})
+    return ActorSpec(
+        name=actor_name(action.actor),
+        class_pickle=base64.b64decode(options.class_pickle),
+        arguments_pickle=base64.b64decode(options.arguments_pickle),
+        args=options.init_args,
+        kwargs=options.init_kwargs,
+        actor_options={**own, "runtime_env": environment},
+        environment=action.environment,
+        import_paths=action.import_paths,
     )
 
 

@@ -6,12 +6,13 @@ what is not there, and the calls to replicas are idempotent (replica_control.pro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from meshserve.model.control import DesiredDeployment, ProxyOptions, ReplicaRank
-from meshserve.model.ids import DeploymentId, ReplicaId
-from meshserve.model.options import DeploymentOptions
+from meshserve.model.ids import ActorId, DeploymentId, ReplicaId
+from meshserve.model.options import ActorOptions, DeploymentOptions, Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,43 @@ class KillReplica:
 
 
 @dataclass(frozen=True, slots=True)
+class StartActor:
+    """Make an actor that replicas share. Ends in ActorReady or ActorFailed; its death is reported.
+
+    Attributes:
+        environment: the runtime environment of the replicas, in Ray's terms.
+        import_paths: see `ApplicationSpec`.
+    """
+
+    actor: ActorId
+    options: ActorOptions
+    environment: Mapping[str, Json]
+    import_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FindActor:
+    """Look up a listed actor. Ends in ActorReady, once it is constructed, or ActorDied; its death is reported."""
+
+    actor: ActorId
+
+
+@dataclass(frozen=True, slots=True)
+class CheckActor:
+    """Check an actor. Ends in ActorHealthy or ActorUnhealthy within the timeout."""
+
+    actor: ActorId
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class KillActor:
+    """Kill an actor, also one that is still being made. Ends in ActorDied."""
+
+    actor: ActorId
+
+
+@dataclass(frozen=True, slots=True)
 class StartProxy:
     """Start a proxy on a node. Ends in ProxyLaunched or ProxyFailed; its death is reported."""
 
@@ -159,6 +197,10 @@ Action: TypeAlias = (
     | DescribeReplica
     | DrainReplica
     | KillReplica
+    | StartActor
+    | FindActor
+    | CheckActor
+    | KillActor
     | StartProxy
     | FindProxy
     | CheckProxy

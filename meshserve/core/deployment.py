@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from meshserve.core.actions import Action
+from meshserve.core.deployment_actors import actors_wake_at, end_actors, keep_actors
 from meshserve.core.migration import leaves_at, migrate, retire_at
 from meshserve.core.ranks import initialize
 from meshserve.core.rollout import judge, retry_at, roll, scale_down, scale_up
@@ -29,6 +30,7 @@ STEPS: tuple[Step, ...] = (
     describe,  # recovered replicas first: nothing can be decided about what is not known
     migrate,  # before retiring, which it may call for
     retire,
+    keep_actors,  # what replicas share comes before them
     judge,  # may give the version up, which the next three respect
     scale_down,  # before the rollout: it may do away with what would be updated
     roll,
@@ -37,6 +39,7 @@ STEPS: tuple[Step, ...] = (
     check,
     settle,  # last of those that look at ready replicas: sees them as they now are
     reap,
+    end_actors,  # after all that may need them
 )
 
 TRY_AGAIN_S = 5.0
@@ -72,7 +75,7 @@ class Part:
     def over(self) -> bool:
         """Whether nothing is left of a deployment that was to go away."""
         want = self.seen.want
-        return not self.seen.replicas and (want is None or want.deleting)
+        return self.seen.is_empty and (want is None or want.deleting)
 
     @property
     def calls(self) -> bool:
@@ -130,7 +133,7 @@ def _shown(deployment: SeenDeployment, scene: Scene) -> DeploymentStatus:
 
 def _wake_at(deployment: SeenDeployment, scene: Scene) -> float:
     want = deployment.want
-    times = [text_changes_at(deployment, scene.now)]
+    times = [text_changes_at(deployment, scene.now), actors_wake_at(deployment, scene.now)]
     for replica in deployment.replicas.values():
         if replica.phase in STOPPING:
             times.append(kill_at(deployment, replica))

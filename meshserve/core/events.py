@@ -10,16 +10,17 @@ from typing import TypeAlias
 
 from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Resources, SeenNode
 from meshserve.model.control import ReplicaRank
-from meshserve.model.ids import ReplicaId
+from meshserve.model.ids import ActorId, ReplicaId
 from meshserve.model.options import DeploymentOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """These processes ran when the controller began: replicas, and proxies by node id."""
+    """These processes ran when the controller began: replicas, proxies by node id, actors that replicas share."""
 
     replicas: tuple[ReplicaId, ...]
     proxies: tuple[str, ...]
+    actors: tuple[ActorId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,46 @@ ReplicaEvent: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
+class ActorReady:
+    """An actor that replicas share was made, now or by an earlier controller, and its constructor has ended."""
+
+    actor: ActorId
+
+
+@dataclass(frozen=True, slots=True)
+class ActorFailed:
+    """It could not be made: no process, or its constructor raised."""
+
+    actor: ActorId
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActorHealthy:
+    """It answered."""
+
+    actor: ActorId
+
+
+@dataclass(frozen=True, slots=True)
+class ActorUnhealthy:
+    """It did not answer in time."""
+
+    actor: ActorId
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActorDied:
+    """It is gone, or was never there."""
+
+    actor: ActorId
+
+
+ActorEvent: TypeAlias = ActorReady | ActorFailed | ActorHealthy | ActorUnhealthy | ActorDied
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyLaunched:
     """A proxy's process listens (started now, or found)."""
 
@@ -211,4 +252,4 @@ class ProxyDied:
 
 ProxyEvent: TypeAlias = ProxyLaunched | ProxyFailed | ProxyChecked | ProxyUnreachable | ProxyDied
 
-Event: TypeAlias = Listed | NodesSeen | ReplicaEvent | ProxyEvent
+Event: TypeAlias = Listed | NodesSeen | ReplicaEvent | ActorEvent | ProxyEvent

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from meshserve.core import events as ev
+from meshserve.core.fold_actor import fold_actor
 from meshserve.core.fold_proxy import fold_proxy
 from meshserve.core.health import STRIKES, failed, next_check_at, passed
 from meshserve.core.seen import (
@@ -28,6 +29,7 @@ from meshserve.core.seen import (
     SeenReplica,
     Stats,
 )
+from meshserve.core.seen_actors import ActorPhase, SeenActor
 from meshserve.core.status import StatusEvent, transition
 from meshserve.core.weights import build_version
 from meshserve.model.ids import ReplicaId
@@ -52,8 +54,19 @@ def fold(seen: Seen, event: ev.Event, now: float) -> Seen:
                 return seen
             after = fold_proxy(proxy, event, seen.routes, seen.routes_at, now)
             return replace(seen, proxies={**seen.proxies, event.node_id: after})
+        case ev.ActorReady() | ev.ActorFailed() | ev.ActorHealthy() | ev.ActorUnhealthy() | ev.ActorDied():
+            return _fold_actor(seen, event, now)
         case _:
             return _fold_replica(seen, event, now)
+
+
+def _fold_actor(seen: Seen, event: ev.ActorEvent, now: float) -> Seen:
+    deployment = seen.deployments.get(event.actor.deployment)
+    actor = deployment.actors.all.get((event.actor.version, event.actor.name)) if deployment is not None else None
+    if deployment is None or actor is None:
+        return seen
+    after = fold_actor(deployment, actor, event, now)
+    return seen if after is deployment else replace(seen, deployments={**seen.deployments, deployment.id: after})
 
 
 def _fold_replica(seen: Seen, event: ev.ReplicaEvent, now: float) -> Seen:
@@ -74,6 +87,10 @@ def _listed(seen: Seen, event: ev.Listed, now: float) -> Seen:
         if replica.tag not in deployment.replicas:
             found = _found(replica, now)
             deployments[replica.deployment] = replace(deployment, replicas={**deployment.replicas, replica.tag: found})
+    for actor in event.actors:
+        deployment = deployments.get(actor.deployment) or SeenDeployment(actor.deployment, since=now)
+        known = deployment.actors.having(SeenActor(actor, ActorPhase.LISTED, now))
+        deployments[actor.deployment] = replace(deployment, actors=known)
     for node_id in event.proxies:
         proxies.setdefault(node_id, SeenProxy(node_id, ProxyPhase.LISTED, now))
     return replace(seen, listed=True, deployments=deployments, proxies=proxies)

@@ -149,7 +149,7 @@ def pictures(seen: Seen, parts: Parts) -> Mapping[DeploymentId, SeenDeployment]:
     after = dict(seen.deployments)
     for deployment_id in parts.changed:
         picture = parts.all[deployment_id].seen
-        if picture.want is None and not picture.replicas:
+        if picture.want is None and picture.is_empty:
             after.pop(deployment_id, None)
         else:
             after[deployment_id] = picture

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from meshserve.core.actions import Action, KillReplica, ReconfigureReplica, RecordFailure, StartReplica
+from meshserve.core.deployment_actors import are_ready
 from meshserve.core.scene import Scene
 from meshserve.core.seen import (
     ACTIVE,
@@ -183,6 +184,8 @@ def roll(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tupl
     floor = max(want.count - batch_size(options, want.count), 0)
     replaceable = len(ready) - (want.count if options.max_surge_percent else floor)
     old = [replica for replica in ready if replica.build.version != want.version][: max(replaceable, 0)]
+    if not are_ready(deployment):
+        old = []
     deployment, stops = stop_each(deployment, old, scene)
     spare = max(len(ready) - len(old) - floor, 0)
     deployment, sends = _send_options(deployment, want, spare, scene)
@@ -216,6 +219,8 @@ def scale_up(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, 
     """Starts what is missing, for whatever reason it is."""
     want = deployment.want
     if want is None or want.deleting or deployment.attempts.given_up or retry_at(deployment) > scene.now:
+        return deployment, ()
+    if not are_ready(deployment):
         return deployment, ()
     active = _in(ACTIVE, deployment)
     places = _allowed(deployment, want) - len(active) - len(_in(STOPPING, deployment))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from meshserve.core.seen_actors import SeenActors
 from meshserve.model.control import DesiredDeployment, ReplicaRank
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
@@ -182,6 +183,7 @@ class SeenDeployment:
         want: the desired state that was last taken in; None before the first.
         since: when `want` last changed.
         published: what routers were last told; None while nothing was.
+        actors: what its replicas share.
     """
 
     id: DeploymentId
@@ -193,6 +195,12 @@ class SeenDeployment:
     )
     attempts: Attempts = field(default_factory=Attempts)
     published: DeploymentTargets | None = None
+    actors: SeenActors = field(default_factory=SeenActors)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no process of it is left."""
+        return not self.replicas and not self.actors.all
 
     def having(self, replicas: Mapping[str, SeenReplica]) -> SeenDeployment:
         """With some replicas put in the place of their former selves; the same object when there are none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from meshserve.core.actions import Action, CheckReplica, DescribeReplica
+from meshserve.core.deployment_actors import are_well
 from meshserve.core.health import begun
 from meshserve.core.ranks import renumber
 from meshserve.core.rollout import is_outdated
@@ -52,10 +53,10 @@ def settle(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tu
 
 
 def is_well(deployment: SeenDeployment) -> bool:
-    """Whether exactly the wanted number of replicas is there, ready, up to date, and nothing else is."""
+    """Whether exactly the wanted number of replicas is there, ready, up to date, with what they share, and no more."""
     want = deployment.want
     if want is None or want.deleting or deployment.attempts.given_up or len(deployment.replicas) != want.count:
         return False
-    return all(
+    return are_well(deployment) and all(
         replica.phase is Phase.READY and not is_outdated(replica, want) for replica in deployment.replicas.values()
     )

@@ -23,6 +23,7 @@ class StatusEvent(Enum):
     HEALTH_FAILED = auto()
     STARTUP_FAILED = auto()
     ROLLOUT_FAILED = auto()
+    ACTORS_FAILED = auto()
     INTERNAL_ERROR = auto()
     DELETE = auto()
 
@@ -32,6 +33,7 @@ _S, _T, _E = DeploymentState, Trigger, StatusEvent
 _FROM_ANY: dict[StatusEvent, tuple[DeploymentState, Trigger]] = {
     _E.CONFIG: (_S.UPDATING, _T.CONFIG_UPDATE_STARTED),
     _E.ROLLOUT_FAILED: (_S.DEPLOY_FAILED, _T.REPLICA_STARTUP_FAILED),
+    _E.ACTORS_FAILED: (_S.DEPLOY_FAILED, _T.DEPLOYMENT_ACTOR_FAILED),
     _E.INTERNAL_ERROR: (_S.UNHEALTHY, _T.INTERNAL_ERROR),
     _E.DELETE: (_S.UPDATING, _T.DELETING),
 }

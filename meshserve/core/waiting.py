@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from meshserve.core.deployment_actors import actors_text
 from meshserve.core.rollout import attempts_allowed
 from meshserve.core.seen import Phase, Resources, SeenDeployment
 from meshserve.model.options import DeploymentOptions
@@ -35,7 +36,7 @@ def waiting_text(deployment: SeenDeployment, resources: Resources, now: float) -
     want = deployment.want
     if want is None or deployment.attempts.given_up:
         return ""
-    parts = [_failures(deployment)]
+    parts = [_failures(deployment), actors_text(deployment)]
     states = Counter(_DOING[replica.phase] for replica in deployment.replicas.values() if replica.phase in _DOING)
     if states:
         ready = sum(replica.phase is Phase.READY for replica in deployment.replicas.values())

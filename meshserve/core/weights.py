@@ -11,11 +11,12 @@ Four weights, from light to heavy:
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import blake2b
+from typing import Any
 
 from meshserve.model.control import DesiredDeployment
-from meshserve.model.options import DeploymentOptions
+from meshserve.model.options import ActorOptions, DeploymentOptions
 
 _HEAVY = (
     "ray_actor_options",
@@ -37,8 +38,29 @@ _IN_PLACE = (
 
 def build_version(code_version: str, options: DeploymentOptions) -> str:
     """Names what a process is made of: two replicas with the same one differ at most in what `Reconfigure` changes."""
-    heavy = json.dumps([getattr(options, name) for name in _HEAVY], sort_keys=True)
-    return f"{code_version}-{blake2b(heavy.encode(), digest_size=8).hexdigest()}"
+    heavy = [getattr(options, name) for name in _HEAVY]
+    return f"{code_version}-{_digest([*heavy, *map(_made_of, options.deployment_actors)])}"
+
+
+def actors_version(version: str, options: DeploymentOptions) -> str:
+    """Names what the actors that replicas share are made of: the code, what is said of them, their environment.
+
+    Args:
+        version: of the replicas, by `build_version`. Replicas with the same code may share actors across updates.
+    """
+    if not options.deployment_actors:
+        return ""
+    environment = options.ray_actor_options.get("runtime_env")
+    return f"{version.rpartition('-')[0]}-{_digest([environment, *map(_made_of, options.deployment_actors)])}"
+
+
+def _made_of(actor: ActorOptions) -> dict[str, Any]:
+    """What distinguishes an actor from others; its class is named, since two pickles of one differ."""
+    return asdict(replace(actor, class_pickle=""))
+
+
+def _digest(values: list[Any]) -> str:
+    return blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def needs_reconfigure(applied: DeploymentOptions, wanted: DeploymentOptions) -> bool:

@@ -1,4 +1,4 @@
-"""Names of applications, deployments and replicas."""
+"""Names of applications, deployments, replicas and the actors that these share."""
 
 from __future__ import annotations
 
@@ -53,3 +53,12 @@ class ReplicaId:
         """Reads `app#deployment#tag`; raises ValueError for anything else."""
         app, name, tag = text.split(DELIMITER)
         return ReplicaId(DeploymentId(app, name), tag)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ActorId:
+    """An actor that the replicas of one version of a deployment share."""
+
+    deployment: DeploymentId
+    version: str
+    name: str

@@ -87,6 +87,29 @@ class RouterOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ActorOptions:
+    """An actor of the user's that the replicas of a deployment share; see `core.deployment_actors`.
+
+    Attributes:
+        name: unique in the deployment.
+        actor_class: import path of the class.
+        class_pickle: the class by cloudpickle as base64 text; empty until the application is built.
+        init_args: of its constructor.
+        init_kwargs: the same by name.
+        arguments_pickle: both by cloudpickle as base64 text, when JSON cannot carry them; they are empty then.
+        actor_options: resources and runtime environment, in Ray's terms.
+    """
+
+    name: str
+    actor_class: str
+    class_pickle: str = ""
+    init_args: tuple[Json, ...] = ()
+    init_kwargs: Mapping[str, Json] = field(default_factory=dict)
+    arguments_pickle: str = ""
+    actor_options: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentOptions:
     """All options of a deployment. Durations are seconds.
 
@@ -118,3 +141,4 @@ class DeploymentOptions:
     rolling_update_percentage: float = 0.2
     max_surge_percent: int = 0
     logging_config: Mapping[str, Json] | None = None
+    deployment_actors: tuple[ActorOptions, ...] = ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from meshserve.model.ids import ReplicaId
+from meshserve.model.ids import ActorId, DeploymentId, ReplicaId
 
 _REPLICA = "MESHSERVE_REPLICA::"
+_ACTOR = "MESHSERVE_DEPLOYMENT_ACTOR::"
 _PROXY = "MESHSERVE_PROXY-"
 _PROXY_WORKER = "MESHSERVE_PROXYWORKER-"
 
@@ -12,6 +13,24 @@ _PROXY_WORKER = "MESHSERVE_PROXYWORKER-"
 def replica_name(replica: ReplicaId) -> str:
     """The name of a replica's process."""
     return f"{_REPLICA}{replica}"
+
+
+def actor_name(actor: ActorId) -> str:
+    """The name of an actor that replicas share: application, deployment, version and its own name.
+
+    Users look for their actors by it. The parts stay as they are unless they have a colon.
+    """
+    parts = (actor.deployment.app, actor.deployment.name, actor.version, actor.name)
+    return _ACTOR + "::".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
+
+
+def actor_of(name: str) -> ActorId | None:
+    """The actor that has this name; None for another process."""
+    parts = [part.replace("%3A", ":").replace("%25", "%") for part in name.removeprefix(_ACTOR).split("::")]
+    if not name.startswith(_ACTOR) or len(parts) != 4:
+        return None
+    app, deployment, version, own = parts
+    return ActorId(DeploymentId(app, deployment), version, own)
 
 
 def proxy_name(node_id: str) -> str:

@@ -17,6 +17,7 @@ import grpc.aio
 from meshserve.launch.launcher import LaunchError, Node, ProcessSpec, Started, WorkSpec
 from meshserve.rpc.import_path import import_object
 from meshserve.rpc.server import start_internal_server
+from meshserve.testing.fake_actors import FakeActors
 from meshserve.v1 import proxy_control_pb2 as proxy_pb
 from meshserve.v1 import proxy_control_pb2_grpc, replica_control_pb2_grpc
 from meshserve.v1 import replica_control_pb2 as replica_pb
@@ -180,6 +181,7 @@ class FakeLauncher:
         machines: what `nodes` answers.
         room: cleared while nothing has room to start.
         work: all work that was ever asked for.
+        actors: the actors of users' classes.
     """
 
     def __init__(self) -> None:
@@ -191,6 +193,7 @@ class FakeLauncher:
         self.room = asyncio.Event()
         self.room.set()
         self.work: list[WorkSpec] = []
+        self.actors = FakeActors()
         self._waiting: dict[str, asyncio.Event] = {}
 
     async def start(self, spec: ProcessSpec) -> Started:
@@ -246,7 +249,7 @@ class FakeLauncher:
 
     async def names(self) -> tuple[str, ...]:
         """See `Launcher.names`."""
-        return tuple(self.running)
+        return (*self.running, *self.actors.running)
 
     async def nodes(self) -> tuple[Node, ...]:
         """See `Launcher.nodes`."""

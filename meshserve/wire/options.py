@@ -7,7 +7,13 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
-from meshserve.model.options import AutoscalingOptions, BackpressureOptions, DeploymentOptions, RouterOptions
+from meshserve.model.options import (
+    ActorOptions,
+    AutoscalingOptions,
+    BackpressureOptions,
+    DeploymentOptions,
+    RouterOptions,
+)
 
 
 def options_to_json(options: DeploymentOptions) -> str:
@@ -33,4 +39,10 @@ def options_from_json(text: str) -> DeploymentOptions:
     for name in ("placement_group_bundles", "placement_group_bundle_label_selector"):
         if name in data:
             data[name] = tuple(data[name] or ())
+    if "deployment_actors" in data:
+        data["deployment_actors"] = tuple(_actor(one) for one in data["deployment_actors"] or ())
     return DeploymentOptions(**data)
+
+
+def _actor(data: dict[str, Any]) -> ActorOptions:
+    return ActorOptions(**{**data, "init_args": tuple(data.get("init_args", ()))})

@@ -8,12 +8,14 @@ from meshserve.core import desire
 from meshserve.core.seen import STOPPING, Phase, SeenDeployment
 from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, ProxyOptions
 from meshserve.model.ids import DeploymentId
-from meshserve.model.options import AutoscalingOptions, DeploymentOptions
+from meshserve.model.options import ActorOptions, AutoscalingOptions, DeploymentOptions
 from meshserve.model.status import ApplicationState, DeploymentState
 from sim.laws import check_converged, check_laws, check_nothing_was_due
 from sim.world import Faults, World
 
 BUSY_S = 16.0
+OPERATIONS = ("apply", "scale", "delete", "restart", "kill", "kill actor", "leave")
+WEIGHTS = (8, 4, 2, 2, 2, 1, 0.5)
 OPERATION_S = 2.0
 """Mean time between operations: shorter than most of what they set off, so that they meet."""
 
@@ -72,7 +74,7 @@ def _be_busy(world: World) -> None:
 
 def _operate(world: World) -> None:
     rng = world.rng
-    kind = rng.choices(("apply", "scale", "delete", "restart", "kill", "leave"), weights=(8, 4, 2, 2, 2, 0.5))[0]
+    kind = rng.choices(OPERATIONS, weights=WEIGHTS)[0]
     names = list(world.desired.applications)
     world.log.append(f"{world.now:9.3f} {kind}")
     match kind:
@@ -90,6 +92,8 @@ def _operate(world: World) -> None:
             world.restart_controller()
         case "kill" if world.alive():
             world.die(rng.choice(world.alive()))
+        case "kill actor" if world.actors.alive():
+            world.actors.die(rng.choice(world.actors.alive()))
         case "leave" if sum(not node.leaves_at for node in world.nodes.values()) > 1:
             world.leave(rng.choice(list(world.nodes)), rng.choice((30.0, 300.0)))
 
@@ -108,6 +112,7 @@ def _apply(world: World, name: str) -> None:
 
 def _deployment(world: World, app: str, name: str) -> DeploymentSpec:
     rng = world.rng
+    actors = tuple(ActorOptions(one, "m:A", init_args=(rng.randint(0, 1),)) for one in ("x", "y")[: rng.randint(0, 2)])
     auto = AutoscalingOptions(min_replicas=rng.randint(0, 2), max_replicas=4) if rng.random() < 0.2 else None
     options = DeploymentOptions(
         num_replicas=rng.randint(1, 5),
@@ -118,6 +123,7 @@ def _deployment(world: World, app: str, name: str) -> DeploymentSpec:
         graceful_shutdown_timeout_s=rng.choice((0.0, 5.0, 20.0)),
         max_constructor_retry_count=rng.choice((2, 20)),
         health_check_period_s=rng.choice((3.0, 10.0)),
+        deployment_actors=actors if rng.random() < 0.4 else (),
     )
     return DeploymentSpec(DeploymentId(app, name), f"v{rng.randint(1, 3)}", options)
 
@@ -195,5 +201,6 @@ def _end(world: World) -> None:
         world.restart_controller()
     _run_until(world, lambda: world.plan.over)
     assert not world.alive(), f"left over: {[replica.id for replica in world.alive()]}"
+    assert not world.actors.alive(), f"left over: {world.actors.alive()}"
     assert not world.proxies, f"left over: {world.proxies}"
     assert world.plan.over and not world.stored, "the mesh never said that it has stopped"

@@ -12,6 +12,7 @@ from meshserve.model.control import DesiredDeployment
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import ApplicationState, DeploymentState, Trigger
+from sim.actor_laws import are_there, check_actor_laws, check_actors_converged
 from sim.world import World
 
 CHOSEN = ("", "its node goes away")
@@ -46,6 +47,7 @@ def check_laws(world: World, before: Plan, now: Plan) -> None:
     _drained_before_killed(world, now)
     _never_too_many(world, now)
     _never_too_few(world, now)
+    check_actor_laws(world, now)
     _versions_rise(before, now)
 
 
@@ -105,7 +107,9 @@ def _is_well(deployment: SeenDeployment) -> bool:
     want = deployment.want
     if want is None or want.deleting or deployment.attempts.given_up or len(deployment.replicas) != want.count:
         return False
-    return all(one.phase is Phase.READY and _is_current(one, want) for one in deployment.replicas.values())
+    return are_there(deployment, want) and all(
+        one.phase is Phase.READY and _is_current(one, want) for one in deployment.replicas.values()
+    )
 
 
 def _is_current(replica: SeenReplica, want: DesiredDeployment) -> bool:
@@ -245,5 +249,6 @@ def check_converged(world: World) -> None:
         elif not deployment.attempts.succeeded:
             assert not any(one.phase in STARTING for one in deployment.replicas.values()), "a bad version is retried"
     wanted = world.desired.deployments.keys()
+    check_actors_converged(world)
     leaked = [replica.id for replica in world.alive() if replica.id.deployment not in wanted]
     assert not leaked, f"processes nobody wants: {leaked}"

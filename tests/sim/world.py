@@ -24,6 +24,7 @@ from meshserve.model.control import Desired, ReplicaRank
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.targets import DeploymentTargets, RouteTable
+from sim.actors import Actors
 
 GRID_S = 0.125
 
@@ -81,6 +82,7 @@ class World:
         seed: decides everything that is left to chance.
         faults: how likely things go wrong; may be changed at any time.
         bad_versions: code versions whose constructor always raises.
+        bad_actors: names of actors whose constructor always does.
         nodes: how many machines there are.
         room: how many replicas have room at a time.
         grid_s: what happens within so long happens at once.
@@ -94,6 +96,7 @@ class World:
         self.now = 0.0
         self.faults = faults or Faults()
         self.bad_versions: set[str] = set()
+        self.bad_actors: set[str] = set()
         self.desired = Desired()
         self.stored = True
         self.nodes = {f"n{i}": SeenNode(f"n{i}", f"10.0.0.{i}", is_head=i == 0) for i in range(nodes)}
@@ -101,6 +104,7 @@ class World:
         self.grid_s = grid_s
         self.replicas: dict[ReplicaId, FakeReplica] = {}
         self.proxies: dict[str, FakeProxy] = {}
+        self.actors = Actors(self)
         self.published: dict[DeploymentId, DeploymentTargets] = {}
         self.routes: RouteTable | None = None
         self.seen = self.heard = Seen(epoch=1, began_at=0.0)
@@ -183,14 +187,19 @@ class World:
         self._planned = None
         for replica in self.replicas.values():
             replica.watched = False
+        self.actors.unwatch()
         self.seen = Seen(epoch=self.life, began_at=self.now)
         self.plan = Plan(self.desired, self.seen, wake_at=self.now)
+
+    def post(self, event: ev.Event) -> None:
+        """Tells the controller that runs now."""
+        self._inbox.append(event)
 
     def _post(self, life: int, event: ev.Event) -> None:
         if life == self.life:
             self._inbox.append(event)
 
-    def _answer(self, event: ev.Event, delay_s: float = 0.0) -> Callable[[], None]:
+    def answer(self, event: ev.Event, delay_s: float = 0.0) -> Callable[[], None]:
         """Tells the controller that runs now, if it still runs then."""
         life = self.life
         if self.rng.random() < self.faults.lost_answer:
@@ -208,7 +217,7 @@ class World:
         def listed() -> None:
             replicas = tuple(replica.id for replica in self.replicas.values() if replica.alive)
             proxies = tuple(node_id for node_id, proxy in self.proxies.items() if proxy.alive)
-            self._post(life, ev.Listed(replicas, proxies))
+            self._post(life, ev.Listed(replicas, proxies, tuple(one.id for one in self.actors.alive())))
 
         self.at(self.soon(0.1), listed)
 
@@ -247,7 +256,7 @@ class World:
         process = Process(f"{replica.id}:1", replica.node_id, self.nodes[replica.node_id].node_ip, 1)
         if self.faults.life_s:
             self.at(self.rng.expovariate(1 / self.faults.life_s), lambda: self._end_of_life(replica))
-        answer = self._answer(ev.ReplicaLaunched(replica.id, process)) if life == self.life else lambda: None
+        answer = self.answer(ev.ReplicaLaunched(replica.id, process)) if life == self.life else lambda: None
         self.at(self.soon(), lambda: self._listen(replica, answer))
 
     def _listen(self, replica: FakeReplica, answer: Callable[[], None]) -> None:
@@ -264,13 +273,13 @@ class World:
         if replica.alive:
             replica.alive = replica.ready = False
             if replica.watched:
-                self.at(self.soon(0.1), self._answer(ev.ReplicaDied(replica.id)))
+                self.at(self.soon(0.1), self.answer(ev.ReplicaDied(replica.id)))
 
     def _initialize(self, action: ac.InitializeReplica) -> None:
         replica, spec = self.replicas[action.replica], action.want.spec
         fails = spec.code_version in self.bad_versions or self.rng.random() < self.faults.constructor_fails
-        ready = self._answer(ev.ReplicaReady(replica.id, Introduction(route_patterns=(spec.code_version,))))
-        failed = self._answer(ev.ReplicaFailed(replica.id, "ValueError: the constructor raised"))
+        ready = self.answer(ev.ReplicaReady(replica.id, Introduction(route_patterns=(spec.code_version,))))
+        failed = self.answer(ev.ReplicaFailed(replica.id, "ValueError: the constructor raised"))
 
         def constructed() -> None:
             if replica.alive and not fails:
@@ -290,14 +299,14 @@ class World:
             event = ev.ReplicaReconfigured(replica.id)
             replica.options, replica.rank = action.options, action.rank
             replica.route_prefix = action.route_prefix
-        self.at(self.soon(0.2), self._answer(event))
+        self.at(self.soon(0.2), self.answer(event))
 
     def _check(self, action: ac.CheckReplica) -> None:
         replica = self.replicas[action.replica]
         if not replica.alive or self.rng.random() < self.faults.check_fails:
-            self.at(self.soon(0.1), self._answer(ev.ReplicaUnhealthy(replica.id, "it did not answer")))
+            self.at(self.soon(0.1), self.answer(ev.ReplicaUnhealthy(replica.id, "it did not answer")))
         else:
-            self.at(self.soon(0.1), self._answer(ev.ReplicaHealthy(replica.id, Report())))
+            self.at(self.soon(0.1), self.answer(ev.ReplicaHealthy(replica.id, Report())))
 
     def _describe(self, action: ac.DescribeReplica) -> None:
         life, replica = self.life, self.replicas[action.replica]
@@ -331,12 +340,12 @@ class World:
         replica = self.replicas[action.replica]
         replica.draining = True
         takes_s = min(action.wait_loop_s + self.soon(2.0), action.timeout_s)
-        self.at(takes_s, self._answer(ev.ReplicaDrained(replica.id)))
+        self.at(takes_s, self.answer(ev.ReplicaDrained(replica.id)))
 
     def _kill(self, action: ac.KillReplica) -> None:
         if self.faults.lost_answer and self.rng.random() < self.faults.lost_answer:
             return  # it shows no effect, and nobody says so
-        replica, answer, life = self.replicas[action.replica], self._answer(ev.ReplicaDied(action.replica)), self.life
+        replica, answer, life = self.replicas[action.replica], self.answer(ev.ReplicaDied(action.replica)), self.life
 
         def killed() -> None:
             if life != self.life:
@@ -351,11 +360,11 @@ class World:
     def _start_proxy(self, action: ac.StartProxy) -> None:
         self.proxies[action.node_id] = FakeProxy(routes=self.routes.version if self.routes else (0, 0))
         process = Process(f"{action.node_id}:2", action.node_id)
-        self.at(self.soon(1.0), self._answer(ev.ProxyLaunched(action.node_id, process)))
+        self.at(self.soon(1.0), self.answer(ev.ProxyLaunched(action.node_id, process)))
 
     def _find_proxy(self, action: ac.FindProxy) -> None:
         process = Process(f"{action.node_id}:2", action.node_id)
-        self.at(self.soon(0.1), self._answer(ev.ProxyLaunched(action.node_id, process)))
+        self.at(self.soon(0.1), self.answer(ev.ProxyLaunched(action.node_id, process)))
 
     def _check_proxy(self, action: ac.CheckProxy) -> None:
         life = self.life
@@ -372,7 +381,7 @@ class World:
 
     def _kill_proxy(self, action: ac.KillProxy) -> None:
         self.proxies.pop(action.node_id, None)
-        self.at(self.soon(0.1), self._answer(ev.ProxyDied(action.node_id)))
+        self.at(self.soon(0.1), self.answer(ev.ProxyDied(action.node_id)))
 
     def _tell_proxies(self) -> None:
         for proxy in self.proxies.values():
@@ -402,6 +411,10 @@ _EFFECTS: dict[type[Any], Callable[[World, Any], None]] = {
     ac.DescribeReplica: World._describe,
     ac.DrainReplica: World._drain,
     ac.KillReplica: World._kill,
+    ac.StartActor: lambda world, action: world.actors.perform(action),
+    ac.FindActor: lambda world, action: world.actors.perform(action),
+    ac.CheckActor: lambda world, action: world.actors.perform(action),
+    ac.KillActor: lambda world, action: world.actors.perform(action),
     ac.StartProxy: World._start_proxy,
     ac.FindProxy: World._find_proxy,
     ac.CheckProxy: World._check_proxy,

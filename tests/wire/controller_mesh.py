@@ -63,7 +63,7 @@ class LocalMesh:
     async def start_controller(self) -> None:
         """Starts a controller on the store as it is."""
         boot = {"token": TOKEN, "host": LOOPBACK, "node_id": "node", "declarations": "meshserve.api.declarations"}
-        self.controller = ControllerProcess(boot, self.launcher, self.store, io_thread())
+        self.controller = ControllerProcess(boot, self.launcher, self.launcher.actors, self.store, io_thread())
         await self.controller.start()
         self._channel = internal_channel(self.controller.address)
         self.api: Any = controller_pb2_grpc.ControllerServiceStub(self._channel)
