@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ class RemoteApplication:
         request_id = self._options.request_id or f"{getrandbits(128):032x}"
         io = self._connection.io
         if self._options.stream:
-            return ResponseStream(self._open(request, request_id), io, request_id)
+            return ResponseStream(partial(self._open, request, request_id), io, request_id)
         return Response(self._one(request, request_id), io, request_id)
 
     async def _one(self, request: CallServiceCallRequest, request_id: str) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from typing import Any
@@ -12,11 +13,16 @@ import grpc.aio
 
 from meshserve.client.failures import error_of
 from meshserve.errors import CallTimeoutError, RequestCancelledError
+from meshserve.routing.waiting import Waitable
 from meshserve.rpc.io_thread import LoopThread
 from meshserve.v1.generic_pb2 import CallServiceCallResponse, CallServiceCallStreamResponse
 from meshserve.wire.json_values import decode_json
 
 Start = Coroutine[Any, Any, Any]
+
+AHEAD_ITEMS = 256
+AHEAD_BYTES = 1 << 20
+"""How far a stream is read ahead of who iterates: one crossing of threads then gives many values."""
 
 
 def value_of(response: CallServiceCallResponse | CallServiceCallStreamResponse) -> Any:
@@ -81,10 +87,13 @@ class Response:
 
 
 class ResponseStream:
-    """Values to come, one after the other: iterate with `for` or `async for`. The server waits while nobody asks.
+    """Values to come, one after the other: iterate with `for` or `async for`.
+
+    The mesh is at most `AHEAD_ITEMS` values, or `AHEAD_BYTES`, ahead of the iteration; beyond that it waits. Dropping
+    the stream cancels the call.
 
     Args:
-        call: the stream, opened on the I/O thread.
+        call: opens the stream, on the I/O thread.
         io: the I/O thread.
         request_id: of the request.
 
@@ -92,16 +101,21 @@ class ResponseStream:
         request_id: under which the mesh's logs know the request.
     """
 
-    def __init__(self, call: Coroutine[Any, Any, Any], io: LoopThread, request_id: str) -> None:
+    def __init__(self, call: Callable[[], Start], io: LoopThread, request_id: str) -> None:
         self.request_id = request_id
-        self._io = io
-        self._call: Future[Any] = io.submit(call)
+        self._ahead = _Ahead(io, request_id)
+        self._reading = io.submit(self._ahead.read(call))
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        found = self._io.run(self._next())
+        ahead = self._ahead
+        while not ahead.over_or_ready():
+            event = ahead.wait_sync()
+            if not ahead.over_or_ready():
+                event.wait()
+        found = ahead.take()
         if found is grpc.aio.EOF:
             raise StopIteration
         return found
@@ -110,25 +124,103 @@ class ResponseStream:
         return self
 
     async def __anext__(self) -> Any:
-        found = await asyncio.wrap_future(self._io.submit(self._next()))
+        ahead = self._ahead
+        while not ahead.over_or_ready():
+            waiter = ahead.wait_async()
+            if not ahead.over_or_ready():
+                await waiter
+        found = ahead.take()
         if found is grpc.aio.EOF:
             raise StopAsyncIteration
         return found
 
-    async def _next(self) -> Any:
-        """The next value; EOF at the end. Raises as `Response.result`."""
-        call = await asyncio.wrap_future(self._call)
-        try:
-            response = await call.read()
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error, self.request_id) from None
-        except asyncio.CancelledError:
-            raise RequestCancelledError(self.request_id) from None
-        return response if response is grpc.aio.EOF else value_of(response)
-
     def cancel(self) -> None:
-        """Cancels the call, wherever it is."""
-        self._io.call_soon(self._cancel)
+        """Cancels the call, wherever it is; what came and was not asked for is lost."""
+        self._ahead.cancelled = True
+        self._reading.cancel()
+        self._ahead.wake()
 
-    def _cancel(self) -> None:
-        self._call.add_done_callback(lambda future: None if future.exception() else future.result().cancel())
+    def __del__(self) -> None:
+        self._reading.cancel()
+
+
+class _Ahead(Waitable):
+    """What came of a stream and was not asked for yet: filled on the I/O thread, emptied by whoever iterates.
+
+    Apart from `ResponseStream` so that the call does not keep that alive.
+
+    Args:
+        io: the I/O thread.
+        request_id: of the request.
+
+    Attributes:
+        cancelled: the client has cancelled the call.
+    """
+
+    def __init__(self, io: LoopThread, request_id: str) -> None:
+        self.cancelled = False
+        self._io = io
+        self._request_id = request_id
+        self._items: deque[CallServiceCallStreamResponse] = deque()
+        self._came_bytes = 0  # counted on the I/O thread
+        self._taken_bytes = 0  # counted by whoever iterates
+        self._room = asyncio.Event()
+        self._waits_for_room = False
+        self._over = False
+        self._failure: Exception | None = None
+
+    async def read(self, open_call: Callable[[], Start]) -> None:
+        """Reads the stream to its end, as far ahead as is allowed; on the I/O thread."""
+        try:
+            call = await open_call()
+            try:
+                while (response := await call.read()) is not grpc.aio.EOF:
+                    self._items.append(response)
+                    self._came_bytes += response.ByteSize()
+                    self.wake()
+                    await self._wait_for_room()
+            finally:
+                call.cancel()  # only what is not over can be cancelled
+        except grpc.aio.AioRpcError as error:
+            self._failure = error_of(error, self._request_id)
+        except asyncio.CancelledError:
+            self._failure = RequestCancelledError(self._request_id)
+            raise
+        except Exception as error:  # noqa: BLE001 - the connection may be closed; whoever iterates hears of it
+            self._failure = error
+        finally:
+            self._over = True
+            self.wake()
+
+    async def _wait_for_room(self) -> None:
+        while self._fullness() >= 1:
+            self._room.clear()
+            self._waits_for_room = True
+            # Looked at once more: who takes looks at the flag afterwards, so one of the two sees what the other did.
+            if self._fullness() >= 1:
+                await self._room.wait()
+            self._waits_for_room = False
+
+    def _fullness(self) -> float:
+        """How much of what is allowed is there; 1 when the call has to wait."""
+        return max(len(self._items) / AHEAD_ITEMS, (self._came_bytes - self._taken_bytes) / AHEAD_BYTES)
+
+    # -- whoever iterates ------------------------------------------------------------------------------------------
+
+    def over_or_ready(self) -> bool:
+        """Whether there is a value, or none will come."""
+        return bool(self._items) or self._over or self.cancelled
+
+    def take(self) -> Any:
+        """The next value; EOF at the end. Raises as `Response.result`."""
+        if self.cancelled:
+            raise RequestCancelledError(self._request_id)
+        if not self._items:
+            if self._failure is not None:
+                raise self._failure
+            return grpc.aio.EOF
+        response = self._items.popleft()
+        self._taken_bytes += response.ByteSize()
+        if self._waits_for_room and self._fullness() <= 0.5:
+            self._io.call_soon(self._room.set)
+        return value_of(response)

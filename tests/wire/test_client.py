@@ -22,6 +22,7 @@ from replicas import on_io
 import meshserve as serve
 from meshserve.client.channel import Endpoint, service_config
 from meshserve.client.connection import Connection
+from meshserve.client.response import AHEAD_BYTES, AHEAD_ITEMS, ResponseStream
 from meshserve.errors import (
     BackPressureError,
     CallTimeoutError,
@@ -33,6 +34,8 @@ from meshserve.errors import (
 )
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.routing.service import CallFailed
+from meshserve.rpc.io_thread import io_thread
+from meshserve.v1.generic_pb2 import CallServiceCallStreamResponse
 
 
 @dataclass
@@ -227,6 +230,57 @@ async def test_cancelling_reaches_user_code_from_a_response_a_stream_and_an_awai
 
         await outside(mesh, lambda connection: asyncio.run(program(connection)))
         await until(lambda: mesh.user("math").running == 0 and mesh.ongoing("math") == 0)
+
+
+@on_io
+async def test_a_stream_waits_on_after_a_wait_that_was_cut_short_and_ends_when_nobody_holds_it():
+    async with GrpcMesh({"math": Math}) as mesh:
+
+        async def program(connection: Connection) -> None:
+            stream = connection.application().options(stream=True).wait_in_stream.remote()
+            assert await anext(stream) == 1
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await anext(stream)
+            assert mesh.user("math").running == 1
+            del stream
+
+        await outside(mesh, lambda connection: asyncio.run(program(connection)))
+        await until(lambda: mesh.user("math").running == 0 and mesh.ongoing("math") == 0)
+
+
+class Endless:
+    """A stream that always has more; counts what was read of it."""
+
+    def __init__(self, value: bytes) -> None:
+        self.reads = 0
+        self.cancelled = False
+        self._response = CallServiceCallStreamResponse(raw=value)
+
+    async def open(self) -> Endless:
+        return self
+
+    async def read(self) -> CallServiceCallStreamResponse:
+        self.reads += 1
+        return self._response
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.mark.parametrize(("value", "ahead"), [(b"x", AHEAD_ITEMS), (bytes(AHEAD_BYTES // 8), 8)])
+async def test_a_stream_is_read_ahead_within_a_bound(value: bytes, ahead: int):
+    call = Endless(value)
+    stream = ResponseStream(call.open, io_thread(), "r-1")
+    await until(lambda: call.reads == ahead)
+    for taken in range(1, 8 * ahead + 1):
+        assert await anext(stream) == value
+        assert call.reads <= taken + ahead
+    await until(lambda: call.reads > 8 * ahead + ahead // 2)
+    stream.cancel()
+    with pytest.raises(RequestCancelledError):
+        await anext(stream)
+    await until(lambda: call.cancelled)
 
 
 async def until(condition: Callable[[], bool]) -> None:
