@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,25 @@ def test_grpcurl_is_told_which_applications_there_are(mesh: Mesh, application: s
     text = grpcurl(mesh, f"{SERVICE}/Unary", flags=("-H", f"application: {application}", "-d", "{}"), code=code)
     assert said in text
     assert "model, narrow, wide" in text
+
+
+@pytest.mark.parametrize(
+    ("service", "code", "said"),
+    [
+        ("", 0, "status: SERVING"),
+        ("narrow", 0, "status: SERVING"),
+        (SERVICE, 0, "status: SERVING"),
+        ("nowhere", 3, "NotFound"),
+    ],
+)
+def test_grpc_health_probe_and_our_own_command_end_alike(mesh: Mesh, service: str, code: int, said: str) -> None:
+    assert said in run(*built("grpc_health_probe"), f"-addr={mesh.grpc}", f"-service={service}", exit_code=code)
+    run(sys.executable, "-m", "meshserve.cli.main", "health", mesh.grpc, *filter(None, [service]), exit_code=code)
+
+
+def test_grpc_health_probe_finds_nobody_where_nobody_is() -> None:
+    text = run(*built("grpc_health_probe"), "-addr=127.0.0.1:1", "-connect-timeout=500ms", exit_code=2)
+    assert "failed to connect" in text
 
 
 def ghz_command(

@@ -149,6 +149,7 @@ BUILDS = {
 TOOLS = {
     "grpcurl": Build(("go",), _go_tool, lambda folder: [str(folder / "grpcurl")]),
     "ghz": Build(("go",), _go_tool, lambda folder: [str(folder / "ghz")]),
+    "grpc_health_probe": Build(("go",), _go_tool, lambda folder: [str(folder / "grpc-health-probe")]),
     "triton": Build((), _triton, lambda folder: [f"{folder}/environment/bin/python", f"{folder}/client.py"]),
 }
 """Tools that the system does not bring."""
