@@ -62,6 +62,7 @@ class Settings:
         http_keep_alive_s: how long the HTTP ingress keeps idle connections, whatever `HTTPOptions` say; 0 for what
             they say.
         http_middlewares: import path of a function that gives Starlette middlewares for the HTTP ingress.
+        controller_callback: import path of a function that the controller's process calls when it starts.
         pack_replicas: fill machines one after the other with replicas; else they are spread. Read by the controller.
     """
 
@@ -80,6 +81,7 @@ class Settings:
     http_host: str = "127.0.0.1"
     http_keep_alive_s: int = 0
     http_middlewares: str = ""
+    controller_callback: str = ""
     pack_replicas: bool = False
     shared_memory_bytes: int = 1 << 30
 
@@ -103,6 +105,7 @@ class Settings:
             http_host=environ.get("RAY_SERVE_DEFAULT_HTTP_HOST") or "127.0.0.1",
             http_keep_alive_s=int(environ.get("RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S") or 0),
             http_middlewares=environ.get("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", ""),
+            controller_callback=environ.get("RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH", ""),
             pack_replicas=environ.get("RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", "0") == "1",
             shared_memory_bytes=int(environ.get("MESHSERVE_SHARED_MEMORY_BYTES", 1 << 30)),
         )

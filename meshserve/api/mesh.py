@@ -12,6 +12,7 @@ from typing import Any
 
 from meshserve.api.checks import config
 from meshserve.api.client import ControllerClient, client, forget_client, wait_for
+from meshserve.api.import_paths import import_paths
 from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.tracing_config import tracing_text
@@ -25,7 +26,7 @@ from meshserve.launch.ray_store import RayStore
 from meshserve.model.control import ProxyOptions
 from meshserve.routing.directory import process_directory, set_process_directory
 from meshserve.rpc.token import new_token
-from meshserve.settings import CONTROLLER_NAME
+from meshserve.settings import CONTROLLER_NAME, Settings
 
 logger = logging.getLogger("meshserve")
 
@@ -121,11 +122,12 @@ async def _ensure_controller(cluster: Cluster, runtime_env: Mapping[str, Any] | 
     await forget_client()
     head = (await launcher.nodes())[0].node_id
     # A cluster that ends with this program never gets a second machine.
-    boot = {"token": new_token(), "host": LOOPBACK if cluster.started else "", "declarations": DECLARATIONS}
+    host, callback = LOOPBACK if cluster.started else "", Settings.from_environment().controller_callback
+    boot = {"token": new_token(), "host": host, "declarations": DECLARATIONS}
     spec = ProcessSpec(
         CONTROLLER_NAME,
         "meshserve.controller.process:main",
-        boot,
+        {**boot, "callback": callback, "import_paths": import_paths()},
         actor_options={"num_cpus": 0, **({"runtime_env": dict(runtime_env)} if runtime_env else {})},
         node_id=head,
         restart_for_ever=True,

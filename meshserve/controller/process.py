@@ -16,6 +16,7 @@ import grpc.aio
 
 from meshserve.controller.autoscaler import Autoscaler
 from meshserve.controller.builds import Builds
+from meshserve.controller.callback import call_back
 from meshserve.controller.chronicle import Chronicle
 from meshserve.controller.declarations import NamedDeclarations
 from meshserve.controller.executor import Boot, Executor
@@ -53,10 +54,11 @@ def main(boot: Mapping[str, Any]) -> ControllerProcess:
     """Starts the controller; it goes on with what an earlier one has stored.
 
     Args:
-        boot: token, host, and node_id once the process is placed.
+        boot: token, host, and node_id once the process is placed; `callback`, see `controller.callback`.
     """
     io = io_thread()
     start_process(Identity.of_controller(str(boot.get("node_id", ""))), boot.get("log_dir", ""))
+    call_back(boot)
     watch_loop("io", io.loop)
     # A controller that no longer plans must not sit there: Ray starts another one, which recovers.
     launcher = RayLauncher()
