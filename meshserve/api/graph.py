@@ -205,7 +205,7 @@ def check_route_prefix(prefix: str | None) -> None:
     if prefix is None:
         return
     if not prefix.startswith("/"):
-        raise ValueError(f"route_prefix must start with '/', not {prefix!r}.")
+        raise ValueError(f"Invalid route_prefix {prefix!r}, must start with a forward slash ('/').")
     if prefix != "/" and prefix.endswith("/"):
         raise ValueError(f"route_prefix must not end with '/', as {prefix!r} does.")
     if "{" in prefix or "}" in prefix:

@@ -33,7 +33,7 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     application = applications.get(name)
     if application is None:
         known = ", ".join(sorted({*applications, *process_directory().local_applications})) or "none"
-        raise MeshServeException(f"There is no application {name!r}; there are: {known}.")
+        raise MeshServeException(f"Application {name!r} does not exist; there are: {known}.")
     return _open(application.ingress, name, current_replica() is None)
 
 

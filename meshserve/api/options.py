@@ -91,7 +91,7 @@ def _check_placement(options: DeploymentOptions, named: frozenset[str]) -> None:
                 raise ValueError(f"{name} needs placement_group_bundles.")
         return
     if options.max_replicas_per_node is not None:
-        raise ValueError("max_replicas_per_node cannot be combined with placement_group_bundles.")
+        raise ValueError("Setting max_replicas_per_node is not allowed when placement_group_bundles is provided.")
     if len(selector) not in (0, 1, len(bundles)):
         raise ValueError(
             f"placement_group_bundle_label_selector must have one entry for all bundles, or one for each of "

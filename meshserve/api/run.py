@@ -89,6 +89,7 @@ def run(
     external_scaler_enabled: bool = False,
     *,
     grpc_servicer_functions: Sequence[str | Callable[..., Any]] = (),
+    controller_options: ControllerOptions | Mapping[str, Any] | None = None,
     _local_testing_mode: bool = False,
 ) -> DeploymentHandle[Any]:
     """Runs an application and waits until it answers. Starts the mesh and Ray if they do not run.
@@ -101,6 +102,7 @@ def run(
         logging_config: a `LoggingConfig` or its fields.
         external_scaler_enabled: whether the numbers of replicas are set from outside.
         grpc_servicer_functions: `add_...Servicer_to_server` of each gRPC service that it answers, or its import path.
+        controller_options: of the controller's process, if the mesh is started; see `start`.
         _local_testing_mode: construct everything in this process, without Ray and without ports; for unit tests.
 
     Returns:
@@ -121,7 +123,7 @@ def run(
         external_scaler_enabled=external_scaler_enabled,
         grpc_servicer_functions=grpc_servicer_functions,
     )
-    return run_many([one], blocking, _local_testing_mode=_local_testing_mode)[0]
+    return run_many([one], blocking, _local_testing_mode=_local_testing_mode, controller_options=controller_options)[0]
 
 
 def run_many(
@@ -130,6 +132,7 @@ def run_many(
     wait_for_ingress_deployment_creation: bool = True,
     wait_for_applications_running: bool = True,
     _local_testing_mode: bool = False,
+    controller_options: ControllerOptions | Mapping[str, Any] | None = None,
 ) -> list[DeploymentHandle[Any]]:
     """Runs several applications at once; see `run`.
 
@@ -139,17 +142,19 @@ def run_many(
         wait_for_ingress_deployment_creation: accepted for compatibility; a handle waits for its deployment.
         wait_for_applications_running: False to return as soon as the applications are set.
         _local_testing_mode: see `run`.
+        controller_options: see `run`.
 
     Raises:
         ValueError: there are none, or two have the same name or prefix.
     """
     show_log()
     specs = specify(targets)
+    controller = config("controller_options", controller_options or {}, ControllerOptions)
     if _local_testing_mode or Settings.from_environment().local_testing_mode:
         # By name: what runs replicas in this process lies in an outer layer, and only tests need it.
         importlib.import_module("meshserve.testing.local").run_local(specs)
         return [open_handle(spec.ingress, spec.name, sync=True) for spec in specs]
-    mesh = ensure_mesh()
+    mesh = ensure_mesh(runtime_env=controller.runtime_env)
     if mesh.started:
         logger.info("The mesh was started in %s.", mesh.cluster)
     if wait_for_applications_running or blocking:
@@ -162,11 +167,21 @@ def run_many(
 
 
 def _run(
-    target: Application, *, _blocking: bool = True, _local_testing_mode: bool = False, **options: Any
+    target: Application,
+    *,
+    _blocking: bool = True,
+    _local_testing_mode: bool = False,
+    controller_options: ControllerOptions | Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> DeploymentHandle[Any]:
     """`run` that may return before the application answers; `_blocking` is whether to wait for that."""
     one = RunTarget(target, **options)
-    return _run_many([one], wait_for_applications_running=_blocking, _local_testing_mode=_local_testing_mode)[0]
+    return run_many(
+        [one],
+        wait_for_applications_running=_blocking,
+        _local_testing_mode=_local_testing_mode,
+        controller_options=controller_options,
+    )[0]
 
 
 def _run_many(
@@ -175,10 +190,16 @@ def _run_many(
     wait_for_ingress_deployment_creation: bool = True,
     wait_for_applications_running: bool = True,
     _local_testing_mode: bool = False,
+    controller_options: ControllerOptions | Mapping[str, Any] | None = None,
 ) -> list[DeploymentHandle[Any]]:
     """`run_many` under the name that ported tests use."""
     return run_many(
-        targets, False, wait_for_ingress_deployment_creation, wait_for_applications_running, _local_testing_mode
+        targets,
+        False,
+        wait_for_ingress_deployment_creation,
+        wait_for_applications_running,
+        _local_testing_mode,
+        controller_options,
     )
 
 

@@ -25,7 +25,7 @@ def test_the_ingress_says_where_unless_whoever_runs_it_does() -> None:
 
 
 def test_it_is_checked_like_any_prefix() -> None:
-    with pytest.raises(ValueError, match="must start with '/'"):
+    with pytest.raises(ValueError, match="must start with a forward slash"):
         build(deployment(route_prefix="old")(Model).bind(), Run("app"))
 
 

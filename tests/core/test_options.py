@@ -98,7 +98,7 @@ def test_deployments_are_equal_when_everything_written_is() -> None:
         ({"placement_group_strategy": "SPREAD"}, ValueError, "needs placement_group_bundles"),
         ({"placement_group_bundle_label_selector": [{"a": "b"}]}, ValueError, "needs placement_group_bundles"),
         ({"placement_group_bundles": [{"CPU": 0.5}]}, ValueError, "asks for 1 CPU"),
-        ({"placement_group_bundles": [{"CPU": 1}], "max_replicas_per_node": 1}, ValueError, "cannot be combined"),
+        ({"placement_group_bundles": [{"CPU": 1}], "max_replicas_per_node": 1}, ValueError, "is not allowed when"),
         ({"placement_group_bundles": [{"CPU": 1}], "placement_group_strategy": "ROW"}, ValueError, "PACK"),
         (
             {"placement_group_bundles": [{"CPU": 1}] * 3, "placement_group_bundle_label_selector": [{}, {}]},

@@ -109,7 +109,7 @@ def test_what_is_no_import_path_is_refused(path):
     ("fields", "said"),
     [
         ({"import_path": None}, "import_path"),
-        ({"route_prefix": "app"}, "must start with '/'"),
+        ({"route_prefix": "app"}, "must start with a forward slash"),
         ({"route_prefix": "/app/"}, "must not end with '/'"),
         ({"route_prefix": "/{app}"}, "fixed path"),
         ({"name": "a#b"}, "#"),

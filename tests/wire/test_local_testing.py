@@ -126,7 +126,7 @@ def test_handles_by_name():
     assert serve.get_app_handle("found").remote(1).result() == 4
     with pytest.raises(KeyError, match="no deployment 'Other' in application 'found'"):
         serve.get_deployment_handle("Other", "found")
-    with pytest.raises(MeshServeException, match="no application 'other'; there are: found"):
+    with pytest.raises(MeshServeException, match="Application 'other' does not exist; there are: found"):
         serve.get_app_handle("other")
 
 
@@ -162,6 +162,13 @@ def test_the_log_level_of_an_application_is_that_of_the_loggers_of_user_code():
 def test_user_config_reaches_reconfigure():
     handle = serve.run(Adder.options(user_config={"amount": 7}).bind(1), _local_testing_mode=True)
     assert handle.remote(1).result() == 8
+
+
+def test_options_of_the_controller_are_checked_where_there_is_none():
+    assert serve.run(Adder.bind(1), controller_options={}, _local_testing_mode=True).remote(1).result() == 2
+    for run in (serve.run, serve._run):
+        with pytest.raises(ValueError, match="env_vars only"):
+            run(Adder.bind(1), controller_options={"runtime_env": {"pip": []}}, _local_testing_mode=True)
 
 
 def test_constructor_error_is_raised_from_run():
