@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach
+from opentelemetry.context import Context, attach, get_current
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
@@ -74,6 +74,10 @@ class Tracing:
     def enter(self, span: trace.Span) -> None:
         """Makes a span the current one of the running task or thread, so that what user code traces is inside it."""
         attach(trace.set_span_in_context(span))
+
+    def current(self) -> Context | None:
+        """The context of the running task or thread; None when it is empty."""
+        return get_current() or None
 
     def inherit(self, context: CallContext) -> None:
         """Gives a context the current span of user code as its parent, if there is one."""

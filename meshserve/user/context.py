@@ -10,6 +10,7 @@ from meshserve.model.call import CallContext
 from meshserve.model.control import ReplicaRank
 from meshserve.model.ids import ReplicaId
 from meshserve.routing.scope import request_scope
+from meshserve.telemetry.tracing import active
 
 
 @dataclass(slots=True)
@@ -96,12 +97,13 @@ def get_multiplexed_model_id() -> str:
     return scope.context.multiplexed_model_id if scope is not None else ""
 
 
-def get_trace_context() -> dict[str, str] | None:
-    """The W3C trace context of the current request as headers, or None when it has none."""
-    scope = request_scope.get()
-    if scope is None or not scope.context.traceparent:
-        return None
-    headers = {"traceparent": scope.context.traceparent}
-    if scope.context.tracestate:
-        headers["tracestate"] = scope.context.tracestate
-    return headers
+def get_trace_context() -> Any:
+    """The current context of OpenTelemetry, as parent of one's own spans; None when requests are not traced.
+
+        with tracer.start_as_current_span("my step", context=serve.get_trace_context()):
+
+    Spans begun without it are inside the request's as well, where they are begun in the task or thread that serves it.
+    What the client sent is in `get_request_context()`, as `traceparent` and `tracestate`.
+    """
+    tracing = active()
+    return None if tracing is None else tracing.current()

@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from replicas import LocalMesh, LocalReplica, call, on_io
 
+import meshserve as serve
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import DeploymentOptions
 from meshserve.routing.directory import set_process_directory
@@ -94,7 +95,8 @@ class Middle:
     async def double(self, text: str) -> str:
         tracing = active()
         assert tracing is not None
-        with tracing.provider.get_tracer("user").start_as_current_span("the user's own"):
+        # A context that is given, as one must be where a span is begun in a thread of one's own.
+        with tracing.provider.get_tracer("user").start_as_current_span("the user's own", serve.get_trace_context()):
             return await self.back.twice.remote(text)
 
 
@@ -247,7 +249,7 @@ def test_a_trace_that_was_not_sampled_stays_so() -> None:
 
 
 def test_without_tracing_a_clients_trace_still_passes_through() -> None:
-    assert active() is None
+    assert active() is None and serve.get_trace_context() is None
     with serving(Back_) as served:
         assert served.client.get("/", headers={"traceparent": TRACEPARENT}).text == TRACEPARENT
 
