@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import getrandbits
 from types import ModuleType
@@ -65,10 +65,32 @@ class HandleOptions:
     priority: int = 0
 
 
-_ACCEPTED_FOR_COMPATIBILITY = frozenset(
-    {"_prefer_local_routing", "_by_reference", "request_serialization", "response_serialization"}
-)
+_OPTION_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "method_name": ((str,), "the name of a method"),
+    "multiplexed_model_id": ((str,), "text"),
+    "session_id": ((str,), "text"),
+    "timeout_s": ((int, float, type(None)), "a number of seconds, or None"),
+    "priority": ((int,), "a whole number"),
+}
+
+_SERIALIZATIONS = frozenset({"request_serialization", "response_serialization"})
+_SERIALIZERS = ("cloudpickle", "pickle", "msgpack", "orjson", "noop")
+
+_ACCEPTED_FOR_COMPATIBILITY = _SERIALIZATIONS | {"_prefer_local_routing", "_by_reference"}
 """Options of the peer that decide between its transports; there is one transport here, so they change nothing."""
+
+
+def _check_options(changes: Mapping[str, Any]) -> None:
+    """Raises TypeError for unknown options and for values of the wrong type, ValueError for an unknown serializer."""
+    for name, value in changes.items():
+        if name in _SERIALIZATIONS and str(value).lower() not in _SERIALIZERS:
+            raise ValueError(f"{name} must be one of {', '.join(_SERIALIZERS)}, not {value!r}.")
+        if name not in HandleOptions.__dataclass_fields__ and name not in _ACCEPTED_FOR_COMPATIBILITY:
+            known = ", ".join(sorted(HandleOptions.__dataclass_fields__))
+            raise TypeError(f"options() got an unexpected keyword argument {name!r}; there are: {known}.")
+        types, wanted = _OPTION_TYPES.get(name, ((object,), ""))
+        if not isinstance(value, types):
+            raise TypeError(f"options({name}=...) must be {wanted}, not {value!r}.")
 
 
 class Connection:
@@ -151,6 +173,11 @@ class DeploymentHandle(Generic[T]):
         return self._handle_id
 
     @property
+    def handle_options(self) -> HandleOptions:
+        """What `options` has set."""
+        return self._options
+
+    @property
     def is_initialized(self) -> bool:
         """Whether it, or a handle it shares its way with, was used in this process."""
         return self._connection.initialized
@@ -182,13 +209,11 @@ class DeploymentHandle(Generic[T]):
             use_new_handle_api: False for the legacy handle with the same options, True for the way back.
 
         Raises:
-            TypeError: there is no such option.
+            TypeError: there is no such option, or its value is of the wrong type.
+            ValueError: there is no such serializer.
         """
+        _check_options(changes)
         wanted = {name: value for name, value in changes.items() if name not in _ACCEPTED_FOR_COMPATIBILITY}
-        unknown = sorted(set(wanted) - set(HandleOptions.__dataclass_fields__))
-        if unknown:
-            known = ", ".join(sorted(HandleOptions.__dataclass_fields__))
-            raise TypeError(f"options() got an unexpected keyword argument {unknown[0]!r}; there are: {known}.")
         derived = self._derive(replace(self._options, **wanted))
         return derived if use_new_handle_api is None else _legacy_handles().in_style(derived, use_new_handle_api)
 

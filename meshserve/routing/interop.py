@@ -23,6 +23,7 @@ import ray
 from ray.exceptions import RayError
 
 from meshserve.launch.parcel import Parcel
+from meshserve.launch.ray_errors import also_of_ray as also_of_ray
 from meshserve.model.call import Encoding, Payload
 from meshserve.model.failure import Failure
 from meshserve.routing.crossing import to_io

@@ -87,8 +87,13 @@ class Pending(Waitable):
         if failure.kind is FailureKind.CANCELLED and not self._cancel_requested and not failure.exception:
             return asyncio.CancelledError(failure.message)
         if failure.kind is FailureKind.CANCELLED and self._cancel_requested:
-            return RequestCancelledError(self.request_id)
-        return exception_of(failure, self.request_id)
+            return self._cancellation()
+        both: BaseException = interop().also_of_ray(exception_of(failure, self.request_id))
+        return both
+
+    def _cancellation(self) -> BaseException:
+        error: BaseException = interop().also_of_ray(RequestCancelledError(self.request_id))
+        return error
 
     def __reduce__(self) -> Any:
         raise MeshServeException(
@@ -215,7 +220,7 @@ class DeploymentResponse(Pending, Generic[R]):
         try:
             return self._outcome(self._reply)
         except asyncio.CancelledError as error:
-            raise RequestCancelledError(self.request_id) from error
+            raise self._cancellation() from error
 
     async def _to_object_ref(self) -> Any:
         """A real `ray.ObjectRef` of the result, before the result exists; waits until a replica has the call.

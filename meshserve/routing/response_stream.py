@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
-from meshserve.errors import MeshServeException, RequestCancelledError
+from meshserve.errors import MeshServeException
 from meshserve.model.call import Finish, Payload
 from meshserve.model.failure import Failure
 from meshserve.routing.crossing import to_io
@@ -103,7 +103,7 @@ class StreamedItems(Pending):
                 try:
                     self.end()
                 except asyncio.CancelledError as error:
-                    raise RequestCancelledError(self.request_id) from error
+                    raise self._cancellation() from error
                 return False
             event = self.wait_sync()
             if not self.items and not self.done:

@@ -11,6 +11,7 @@ import time
 
 import cloudpickle
 import pytest
+from ray.exceptions import ActorDiedError, TaskCancelledError
 from replicas import DEPLOYMENT, LocalMesh, LocalReplica
 
 from meshserve.errors import (
@@ -209,6 +210,25 @@ async def test_unknown_method_and_unknown_option(served):
         served.options(methd_name="x")
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"timeout_s": "5"}, TypeError, "must be a number of seconds, or None, not '5'"),
+        ({"method_name": None}, TypeError, "must be the name of a method, not None"),
+        ({"request_serialization": "yaml"}, ValueError, "must be one of cloudpickle, pickle,"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_where_they_are_given(served, options, error, text):
+    with pytest.raises(error, match=text):
+        served.options(**options)
+
+
+def test_options_can_be_read_and_those_about_transports_change_nothing(served):
+    same = served.options(request_serialization="MsgPack", _by_reference=False, _prefer_local_routing=True)
+    assert same.handle_options == served.handle_options
+    assert served.add.options(stream=True, timeout_s=3).handle_options.method_name == "add"
+
+
 async def test_stream_from_async_and_sync_generators(served):
     stream = served.options(stream=True)
     assert [i async for i in stream.count.remote(3000)] == list(range(3000))
@@ -266,8 +286,10 @@ async def test_a_replica_that_dies_upstream_is_told_from_one_that_dies_downstrea
     while not replica.user.callable.hanging:
         await asyncio.sleep(0.005)
     io_thread().run(replica.stop())
-    with pytest.raises(ReplicaDiedError, match=r"replica of app#Model at .* died"):
+    with pytest.raises(ReplicaDiedError, match=r"replica of app#Model at .* died") as died:
         await upstream
+    assert isinstance(died.value, ActorDiedError)  # what code written for Ray's actors catches
+    assert str(pickle.loads(pickle.dumps(died.value))) == str(died.value)
     with pytest.raises(UpstreamDiedError, match=r"^app#Model was not called: .* replica of app#Model at") as caught:
         await downstream
     assert isinstance(caught.value.__cause__, ReplicaDiedError)
@@ -293,8 +315,9 @@ async def test_cancel_reaches_user_code(served):
         await asyncio.sleep(0.005)
     response.cancel()
     assert response.cancelled()
-    with pytest.raises(RequestCancelledError):
+    with pytest.raises(RequestCancelledError) as caught:
         await response
+    assert isinstance(caught.value, TaskCancelledError)  # what code written for Ray's actors catches
     while (await served.state.remote())[1] != 1:
         await asyncio.sleep(0.005)
 
