@@ -84,7 +84,7 @@ class PythonAdapter:
             await self._user.in_thread(_send_sync, invocation, result)
         else:
             raise TypeError(
-                f"Method {call.method!r} was called with `handle.options(stream=True)` but it did not return a "
+                f"Called method {call.method!r} with `handle.options(stream=True)` but it did not return a "
                 f"generator: it returned {type(result).__name__}. Call it without stream=True, or make it yield."
             )
         return None
