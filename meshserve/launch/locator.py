@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 
 import ray
@@ -28,6 +29,11 @@ async def locate() -> MeshAddress:
     Raises:
         ControllerUnreachableError: this process is not connected to Ray, or no mesh runs in its cluster.
     """
+    if _worker_id() in _not_ours:
+        raise ControllerUnreachableError(
+            "this process was forked from one that is connected to Ray, whose connection a fork does not have: start "
+            'processes afresh, as multiprocessing.get_context("spawn") does'
+        )
     if not ray.is_initialized():
         raise ControllerUnreachableError("this process is not connected to Ray: call meshserve.start() or run()")
     value = await RayStore().get(MESH_KEY)
@@ -35,3 +41,21 @@ async def locate() -> MeshAddress:
         raise ControllerUnreachableError("no mesh runs in this Ray cluster: start one with meshserve.start() or run()")
     mesh = json.loads(value)
     return MeshAddress(mesh["address"], mesh["token"])
+
+
+def _worker_id() -> str:
+    """Ray's id of this process; empty when it is not connected."""
+    return str(ray.get_runtime_context().get_worker_id()) if ray.is_initialized() else ""
+
+
+_not_ours: set[str] = set()
+"""Ids under which the processes that this one was forked from are connected: what is asked of Ray under one of them
+would be waited for for ever."""
+
+
+def _note_fork() -> None:
+    if worker := _worker_id():
+        _not_ours.add(worker)
+
+
+os.register_at_fork(after_in_child=_note_fork)

@@ -1,6 +1,8 @@
 """Handles and Ray: references before results exist, references inside containers, ObjectRefs in, large values."""
 
 import asyncio
+import os
+import pickle
 import time
 
 import numpy as np
@@ -158,3 +160,21 @@ def test_large_bytes_and_a_chain_of_large_values(handles):
     assert handles["Ingress"].chain.remote(10).result()[0] == 7.0 * (10 << 17)
     chained = handles["Downstream"].total.remote(handles["Preprocessor"].array.remote(10))
     assert chained.result()[0] == 7.0 * (10 << 17)
+
+
+def test_a_forked_process_is_told_that_it_cannot_call_instead_of_waiting(handles):
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            pickle.loads(pickle.dumps(handles["Preprocessor"])).remote(1).result(timeout_s=30)
+        except Exception as error:
+            os.write(writable, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writable)
+    os.waitpid(child, 0)
+    with os.fdopen(readable) as pipe:
+        said = pipe.read()
+    assert said.startswith("DeploymentUnavailableError: ") and "was forked from one" in said
+    assert handles["Downstream"].by_value.remote(1).result() == 2
