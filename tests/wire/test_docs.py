@@ -120,6 +120,13 @@ def test_a_graph_and_the_same_with_handles_give_the_same() -> None:
     assert serve.run(names["app"]).predict.remote([1.0, 2.0], 2.0).result() == 12.0
 
 
+def test_calls_of_every_kind_give_what_they_compute(capsys: pytest.CaptureFixture[str]) -> None:
+    names = execute("handles.md")
+    assert capsys.readouterr().out == "to\nbe\n"
+    assert (names["response"].result(), asyncio.run(names["main"]())) == (9.0, 6.0)
+    assert names["test_handle"].score.remote("abc").result() == 3.0
+
+
 def test_a_broadcast_and_a_choice_reach_the_replica() -> None:
     names = execute("routing.md")
     assert (names["results"], names["result"]) == (["k"], "r")
