@@ -80,12 +80,37 @@ def _pickled(error: BaseException) -> bytes:
     """
     if not isinstance(error, Exception):
         return b""
-    try:
-        data = cloudpickle.dumps(error)
-        pickle.loads(data)
-    except Exception:  # noqa: BLE001 - user classes may raise anything here
-        return b""
-    return bytes(data)
+    for form in (error, _ByState(error)):
+        try:
+            data = cloudpickle.dumps(form)
+            pickle.loads(data)
+        except Exception:  # noqa: BLE001 - user classes may raise anything here
+            continue
+        return bytes(data)
+    return b""
+
+
+class _ByState:
+    """Pickles as an exception whose class does not take its own `args`: `__init__(self, *, code)`, for example.
+
+    Exceptions pickle as a call of their class with what they gave to `Exception`. This way that call is left out.
+
+    Args:
+        error: the exception.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_state, (type(self._error), self._error.args, self._error.__dict__)
+
+
+def _from_state(cls: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 def exception_of(failure: Failure, request_id: str = "") -> BaseException:

@@ -50,6 +50,14 @@ class OneDeployment:
         return self.mesh.router
 
 
+class Misfit(Exception):
+    """Its own pickle cannot be read: the class does not take what `Exception` was given."""
+
+    def __init__(self, *, code):
+        super().__init__(f"code {code}")
+        self.code = code
+
+
 class Model:
     def __init__(self):
         self.calls = []
@@ -70,6 +78,9 @@ class Model:
     async def fail(self, *args):
         self.calls.append("fail")
         raise ValueError("bad", 7)
+
+    async def misfit_error(self):
+        raise Misfit(code=7)
 
     async def unpicklable_error(self):
         class Odd(Exception):
@@ -181,6 +192,13 @@ async def test_exception_keeps_class_arguments_and_remote_traceback(served):
     assert caught.value.args == ("bad", 7)
     assert isinstance(caught.value.__cause__, RemoteTraceback)
     assert "in fail" in str(caught.value.__cause__)
+
+
+async def test_exception_whose_class_does_not_take_its_arguments_keeps_class_and_fields(served):
+    with pytest.raises(Misfit, match="code 7") as caught:
+        await served.misfit_error.remote()
+    assert caught.value.code == 7
+    assert "in misfit_error" in str(caught.value.__cause__)
 
 
 async def test_what_cannot_be_pickled_is_a_readable_error(served):
