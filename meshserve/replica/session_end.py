@@ -65,7 +65,9 @@ class SessionEnd:
         self._greeted = False
         self._hungry = False
         self._models: tuple[str, ...] | None = None
-        self._writer: BatchWriter[replica_pb2.SessionResponse] = BatchWriter(self._build, context.write)
+        self._writer: BatchWriter[replica_pb2.SessionResponse] = BatchWriter(
+            self._build, context.write, self._in_company
+        )
         self._drained = asyncio.Event()
         self._closed = asyncio.Event()
 
@@ -231,6 +233,10 @@ class SessionEnd:
         self._writer.wake()
         await self._drained.wait()
         self._closed.set()
+
+    def _in_company(self) -> bool:
+        ready = len(self._results) + len(self._streams)
+        return not ready or ready >= len(self._running) + len(self._results) or bool(self._rejected) or self._announce
 
     def _build(self) -> replica_pb2.SessionResponse | None:
         """The next message: everything that is ready, up to about the size limit."""

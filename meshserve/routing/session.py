@@ -103,7 +103,7 @@ class Session:
         self._unwritable = ""
         self.task: asyncio.Task[None] | None = None
         self.metrics = SessionMetrics(CALLER, "", "")
-        self._writer: BatchWriter[replica_pb2.SessionRequest] = BatchWriter(self._build, self._write)
+        self._writer: BatchWriter[replica_pb2.SessionRequest] = BatchWriter(self._build, self._write, self._in_company)
 
     # -- towards the replica -------------------------------------------------------------------------------------
 
@@ -184,6 +184,10 @@ class Session:
     def calls(self) -> int:
         """Calls begun in its time."""
         return self._next_id - 1
+
+    def _in_company(self) -> bool:
+        ready = len(self._starts) + len(self._inputs)
+        return not ready or ready >= len(self._flights) or bool(self._cancels)
 
     def _build(self) -> replica_pb2.SessionRequest | None:
         """The next message: everything that is ready, up to about the size limit."""

@@ -1,16 +1,23 @@
-"""Writes messages to a stream, each carrying everything that was ready when the stream became writable.
+"""Writes messages to a stream, each carrying everything that was ready when it left.
 
-No timer and no artificial wait: one frame alone is written at once; what arrives while a write is under way leaves
-with the next one. That is all the batching there is, and under load it is a lot.
+A message costs as much as ten calls. What arrives while a write is under way leaves with the next one, and a frame
+alone leaves at once; but calls that come one by one in quick succession, as gRPC hands over those of an ingress, would
+still make a message each. So a message that would follow another within `PAUSE_S` waits for company, no longer than
+that, unless nothing else is in flight that could be it: Nagle's algorithm (RFC 896), with an end to the wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 M = TypeVar("M")
+
+PAUSE_S = 0.002
+"""The longest that something ready waits. Measured between proxy and replica on two cores, side by side: 100 gRPC calls
+in flight 1.6 times as many a second, 8 in flight 1.3, 4 and 32 HTTP requests 1.2; one at a time as before."""
 
 
 class BatchWriter(Generic[M]):
@@ -19,29 +26,56 @@ class BatchWriter(Generic[M]):
     Args:
         build: makes the next message from what is ready, or None when there is nothing.
         write: writes one message; returns when the stream takes another.
+        in_company: whether what is ready has nothing to wait for; else it may wait for `PAUSE_S`.
     """
 
-    __slots__ = ("_build", "_idle", "_write")
+    __slots__ = ("_build", "_idle", "_in_company", "_pausing", "_write", "_written_at")
 
-    def __init__(self, build: Callable[[], M | None], write: Callable[[M], Awaitable[object]]) -> None:
+    def __init__(
+        self, build: Callable[[], M | None], write: Callable[[M], Awaitable[object]], in_company: Callable[[], bool]
+    ) -> None:
         self._build = build
         self._write = write
+        self._in_company = in_company
         self._idle: asyncio.Future[None] | None = None
+        self._pausing: asyncio.TimerHandle | None = None
+        self._written_at = 0.0
 
     def wake(self) -> None:
         """Says that there is something to write."""
-        if self._idle is not None:
-            if not self._idle.done():
-                self._idle.set_result(None)
-            self._idle = None
+        if self._idle is not None and self._is_time():
+            self._go()
 
     async def run(self) -> None:
         """Writes until cancelled or until the stream breaks (then raises what `write` raised)."""
         loop = asyncio.get_running_loop()
         while True:
             message = self._build()
-            if message is None:
-                self._idle = loop.create_future()
-                await self._idle
-            else:
+            if message is not None:
+                self._written_at = time.monotonic()
                 await self._write(message)
+                if self._is_time():
+                    continue
+            self._idle = loop.create_future()
+            await self._idle
+
+    def _is_time(self) -> bool:
+        """Whether to write now; if not, a timer sees to it."""
+        if self._in_company():
+            return True
+        if self._pausing is not None:
+            return False
+        wait_s = self._written_at + PAUSE_S - time.monotonic()
+        if wait_s <= 0:
+            return True
+        self._pausing = asyncio.get_running_loop().call_later(wait_s, self._go)
+        return False
+
+    def _go(self) -> None:
+        if self._pausing is not None:
+            self._pausing.cancel()
+            self._pausing = None
+        if self._idle is not None:
+            if not self._idle.done():
+                self._idle.set_result(None)
+            self._idle = None

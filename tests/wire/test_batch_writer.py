@@ -1,0 +1,108 @@
+"""Messages to a stream: alone at once, in quick succession together."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from meshserve.rpc import batch_writer
+from meshserve.rpc.batch_writer import BatchWriter
+
+pytestmark = pytest.mark.asyncio
+
+LONG_S = 60.0
+
+
+class Stream:
+    """Frames to write, and the messages that were written."""
+
+    def __init__(self):
+        self.frames = []
+        self.in_flight = 0
+        self.messages = []
+        self.writer = BatchWriter(self._build, self._write, self._in_company)
+
+    def add(self, frame):
+        self.frames.append(frame)
+        self.writer.wake()
+
+    def _build(self):
+        frames, self.frames = self.frames, []
+        return frames or None
+
+    async def _write(self, message):
+        self.messages.append(message)
+
+    def _in_company(self):
+        return len(self.frames) >= self.in_flight or not self.frames
+
+
+@asynccontextmanager
+async def writing(stream):
+    task = asyncio.create_task(stream.writer.run())
+    await settled()
+    yield
+    assert not task.done()
+    task.cancel()
+
+
+async def settled():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_frame_alone_leaves_at_once(monkeypatch):
+    monkeypatch.setattr(batch_writer, "PAUSE_S", LONG_S)
+    stream = Stream()
+    async with writing(stream):
+        for frame in "ab":
+            stream.in_flight = 1
+            stream.add(frame)
+            await settled()
+    assert stream.messages == [["a"], ["b"]]
+
+
+async def test_frames_in_quick_succession_leave_together_once_all_in_flight_are_there(monkeypatch):
+    monkeypatch.setattr(batch_writer, "PAUSE_S", LONG_S)
+    stream = Stream()
+    async with writing(stream):
+        stream.in_flight = 3
+        for frame in "abcd":
+            stream.add(frame)
+            await settled()
+    assert stream.messages == [["a"], ["b", "c", "d"]], "the first follows none"
+
+
+async def test_a_pause_has_an_end():
+    stream = Stream()
+    async with writing(stream):
+        stream.in_flight = 10
+        stream.add("a")
+        await settled()
+        stream.add("b")
+        async with asyncio.timeout(10):
+            while len(stream.messages) < 2:
+                await asyncio.sleep(0.001)
+    assert stream.messages == [["a"], ["b"]]
+
+
+async def test_what_comes_while_a_write_is_under_way_leaves_with_the_next(monkeypatch):
+    monkeypatch.setattr(batch_writer, "PAUSE_S", 0.0)
+    stream = Stream()
+    gate = asyncio.Event()
+    write = stream._write
+
+    async def slow(message):
+        await write(message)
+        await gate.wait()
+
+    stream.writer = BatchWriter(stream._build, slow, stream._in_company)
+    async with writing(stream):
+        stream.in_flight = 10
+        for frame in "abc":
+            stream.add(frame)
+            await settled()
+        assert stream.messages == [["a"]]
+        gate.set()
+        await settled()
+    assert stream.messages == [["a"], ["b", "c"]]
