@@ -1,15 +1,17 @@
-"""Names of applications, deployments, replicas and the actors that these share."""
+"""Names of applications, deployments, replicas and the actors that these share.
+
+They are keys of every table there is, so they are tuples: those hash and compare without running Python.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 DELIMITER = "#"
 """Separates the parts of a written id; not allowed in names."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class DeploymentId:
+class DeploymentId(NamedTuple):
     """A deployment of an application."""
 
     app: str
@@ -24,8 +26,7 @@ class DeploymentId:
         return f"{self.app}{DELIMITER}{self.name}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ReplicaId:
+class ReplicaId(NamedTuple):
     """One replica of a deployment; `tag` is unique for the life of the mesh."""
 
     deployment: DeploymentId
@@ -55,8 +56,7 @@ class ReplicaId:
         return ReplicaId(DeploymentId(app, name), tag)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ActorId:
+class ActorId(NamedTuple):
     """An actor that the replicas of one version of a deployment share."""
 
     deployment: DeploymentId

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class ReplicaSelection:
     def to_dict(self) -> dict[str, Any]:
         """What it says of the replica, as data that can be sent elsewhere."""
         names = ("replica_id", "node_ip", "port", "node_id", "availability_zone", "replica_metadata")
-        return {name: getattr(self, name) for name in names} | {"deployment": asdict(self.deployment_id)}
+        return {name: getattr(self, name) for name in names} | {"deployment": self.deployment_id._asdict()}
 
 
 class Choosing(AbstractAsyncContextManager[ReplicaSelection]):
