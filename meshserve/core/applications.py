@@ -11,6 +11,8 @@ from meshserve.model.status import ApplicationState, ApplicationStatus, Deployme
 
 _A, _D = ApplicationState, DeploymentState
 
+_WORST_FIRST = (_A.DEPLOY_FAILED, _A.UNHEALTHY, _A.DEPLOYING)
+
 
 def application_status(
     application: DesiredApplication,
@@ -31,17 +33,15 @@ def application_status(
         return ApplicationStatus(_A.DEPLOYING, "It is being built.", application.generation)
     if application.build is not None and application.build.failure:
         return ApplicationStatus(_A.DEPLOY_FAILED, application.build.failure, application.generation)
-    state = _worst(application, parts)
-    if state is _A.RUNNING and routes_pending and (before is None or before.state is not _A.RUNNING):
-        return ApplicationStatus(_A.DEPLOYING, "The proxies are being told the routes.", application.generation)
-    return ApplicationStatus(state, _message(application, parts, state), application.generation)
-
-
-def _states(application: DesiredApplication, parts: Mapping[DeploymentId, Part]) -> dict[str, ApplicationState]:
-    return {
+    states = {
         spec.id.name: _of_deployment(parts[spec.id]) if spec.id in parts else _A.DEPLOYING
         for spec in application.spec.deployments
     }
+    state = next((state for state in _WORST_FIRST if state in states.values()), _A.RUNNING)
+    if state is _A.RUNNING and routes_pending and (before is None or before.state is not _A.RUNNING):
+        return ApplicationStatus(_A.DEPLOYING, "The proxies are being told the routes.", application.generation)
+    names = [name for name, of_deployment in states.items() if of_deployment is state]
+    return ApplicationStatus(state, _message(application, parts, state, names), application.generation)
 
 
 def _of_deployment(part: Part) -> ApplicationState:
@@ -58,31 +58,25 @@ def _of_deployment(part: Part) -> ApplicationState:
     return _A.DEPLOYING
 
 
-def _worst(application: DesiredApplication, parts: Mapping[DeploymentId, Part]) -> ApplicationState:
-    states = set(_states(application, parts).values())
-    ranked = (_A.DEPLOY_FAILED, _A.UNHEALTHY, _A.DEPLOYING)
-    return next((state for state in ranked if state in states), _A.RUNNING)
-
-
-def _message(application: DesiredApplication, parts: Mapping[DeploymentId, Part], state: ApplicationState) -> str:
+def _message(
+    application: DesiredApplication,
+    parts: Mapping[DeploymentId, Part],
+    state: ApplicationState,
+    names: list[str],
+) -> str:
+    """Says which deployments (`names`) made the application's state what it is, and what they say."""
     match state:
         case _A.DEPLOY_FAILED:
-            names, details = _details(application, parts, state)
-            return f"Failed to update the deployments {names}. {details}"
+            return f"Failed to update the deployments {names}. {_details(application, parts, names)}"
         case _A.UNHEALTHY:
-            names, details = _details(application, parts, state)
-            return f"The deployments {names} are UNHEALTHY. {details}"
+            return f"The deployments {names} are UNHEALTHY. {_details(application, parts, names)}"
         case _A.DEPLOYING:
             return _waits(application, parts)
     return ""
 
 
-def _details(
-    application: DesiredApplication, parts: Mapping[DeploymentId, Part], state: ApplicationState
-) -> tuple[list[str], str]:
-    """The deployments that made the application's state what it is, and what they say."""
-    names = [name for name, of_deployment in _states(application, parts).items() if of_deployment is state]
-    return names, " ".join(
+def _details(application: DesiredApplication, parts: Mapping[DeploymentId, Part], names: list[str]) -> str:
+    return " ".join(
         f"{name}: {parts[DeploymentId(application.spec.name, name)].status.message or 'no details are known.'}"
         for name in names
     )

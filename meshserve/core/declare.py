@@ -8,13 +8,13 @@ While an application is being built, or when that has failed, what ran before go
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeAlias
 
 from meshserve.core.capacity import next_capacity
 from meshserve.core.desire import delete_applications, set_application, set_proxies
 from meshserve.model.control import ApplicationSpec, Build, Declared, Desired, DesiredApplication, Source
 from meshserve.model.declared import Declaration
+from meshserve.model.replace import replace
 
 Merge: TypeAlias = Callable[[Build, Declaration], ApplicationSpec]
 """Lays a declaration over an application that was built; raises ValueError when it does not fit."""

@@ -7,7 +7,7 @@ change that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from meshserve.core.actions import Action
 from meshserve.core.deployment_actors import actors_wake_at, end_actors, keep_actors
@@ -23,24 +23,29 @@ from meshserve.core.take_in import take_in
 from meshserve.core.targets import introduced, same_targets, targets_of
 from meshserve.core.waiting import text_changes_at, waiting_text
 from meshserve.model.control import DesiredDeployment
+from meshserve.model.replace import replace
 from meshserve.model.status import DeploymentState, DeploymentStatus
 from meshserve.model.targets import DeploymentTargets
 
-STEPS: tuple[Step, ...] = (
-    describe,  # recovered replicas first: nothing can be decided about what is not known
-    migrate,  # before retiring, which it may call for
-    retire,
-    keep_actors,  # what replicas share comes before them
-    judge,  # may give the version up, which the next three respect
-    scale_down,  # before the rollout: it may do away with what would be updated
-    roll,
-    scale_up,  # fills what the steps before left open
-    initialize,
-    check,
-    settle,  # last of those that look at ready replicas: sees them as they now are
-    reap,
-    end_actors,  # after all that may need them
+_ANY = frozenset(Phase)
+
+STEPS: tuple[tuple[Step, frozenset[Phase] | None], ...] = (
+    (describe, frozenset({Phase.LISTED})),  # first: nothing can be decided about what is not known
+    (migrate, SERVING),  # before retiring, which it may call for
+    (retire, _ANY),
+    (keep_actors, None),  # what replicas share comes before them
+    (judge, None),  # may give the version up, which the next three respect
+    (scale_down, _ANY),  # before the rollout: it may do away with what would be updated
+    (roll, SERVING),
+    (scale_up, None),  # fills what the steps before left open
+    (initialize, frozenset({Phase.LAUNCHED})),
+    (check, SERVING),
+    (settle, None),  # last of those that look at ready replicas: sees them as they now are
+    (reap, STOPPING),
+    (end_actors, None),  # after all that may need them
 )
+"""Each with the phases of the replicas it is about: it is left out where there are none. None for one that may have to
+do something although there is no replica at all."""
 
 TRY_AGAIN_S = 5.0
 """After a fault of this program itself."""
@@ -87,13 +92,21 @@ def plan_deployment(deployment: SeenDeployment, want: DesiredDeployment | None, 
     """Decides what to do about one deployment."""
     deployment = take_in(deployment, want, scene.now)
     actions: tuple[Action, ...] = ()
-    for step in STEPS:
-        deployment, issued = step(deployment, scene)
-        actions += issued
+    phases = _phases(deployment)
+    for step, subjects in STEPS:
+        if subjects is None or not phases.isdisjoint(subjects):
+            before = deployment
+            deployment, issued = step(deployment, scene)
+            actions += issued
+            phases = phases if deployment is before else _phases(deployment)
     targets = targets_of(deployment, scene)
     if targets is not None and deployment.published is not None and same_targets(targets, deployment.published):
         targets = None
     return _part(deployment, actions, targets, _shown(deployment, scene), _wake_at(deployment, scene))
+
+
+def _phases(deployment: SeenDeployment) -> set[Phase]:
+    return {replica.phase for replica in deployment.replicas.values()}
 
 
 def leave(deployment: SeenDeployment, error: Exception, now: float) -> Part:
@@ -109,17 +122,13 @@ def _part(
     status: DeploymentStatus,
     wake_at: float,
 ) -> Part:
-    replicas = deployment.replicas.values()
-    return Part(
-        seen=deployment,
-        actions=actions,
-        targets=targets,
-        status=status,
-        introduction=introduced(deployment),
-        nodes=frozenset(replica.process.node_id for replica in replicas if replica.process is not None),
-        waits=any(replica.phase is Phase.LAUNCHING for replica in replicas),
-        wake_at=wake_at,
-    )
+    nodes: set[str] = set()
+    waits = False
+    for replica in deployment.replicas.values():
+        waits = waits or replica.phase is Phase.LAUNCHING
+        if replica.process is not None:
+            nodes.add(replica.process.node_id)
+    return Part(deployment, actions, targets, status, introduced(deployment), frozenset(nodes), waits, wake_at)
 
 
 def _shown(deployment: SeenDeployment, scene: Scene) -> DeploymentStatus:

@@ -12,7 +12,6 @@ once: that shows that they can start, and from then on they are tried for ever.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from meshserve.core.actions import Action, CheckActor, FindActor, KillActor, RecordFailure, StartActor
@@ -23,6 +22,7 @@ from meshserve.core.status import StatusEvent, transition
 from meshserve.core.weights import actors_version
 from meshserve.model.ids import ActorId
 from meshserve.model.options import ActorOptions, DeploymentOptions
+from meshserve.model.replace import replace
 
 CHECK_TIMEOUT_S = 30.0
 """For an actor to answer a health check; a synchronous one answers between two calls."""

@@ -7,7 +7,6 @@ these functions, writes the result, and hands it to the loop. A change that touc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from meshserve.core.capacity import at_capacity, scaling_bounds
 from meshserve.core.weights import build_version, changes_only_count
@@ -22,6 +21,7 @@ from meshserve.model.control import (
 )
 from meshserve.model.declared import Capacity
 from meshserve.model.ids import DeploymentId
+from meshserve.model.replace import replace
 
 
 def restore(

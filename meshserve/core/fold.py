@@ -7,7 +7,6 @@ subjects does not matter, and an event that comes too late finds its subject in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from meshserve.core import events as ev
@@ -34,6 +33,7 @@ from meshserve.core.status import StatusEvent, transition
 from meshserve.core.weights import build_version
 from meshserve.model.ids import ReplicaId
 from meshserve.model.options import DeploymentOptions
+from meshserve.model.replace import replace
 
 _HEALTH_CHECK_FAILED = (
     "A replica's health check failed. "
@@ -48,14 +48,14 @@ def fold(seen: Seen, event: ev.Event, now: float) -> Seen:
             return _listed(seen, event, now)
         case ev.NodesSeen():
             return replace(seen, cluster=_cluster(seen.cluster, event, now))
+        case ev.ActorReady() | ev.ActorFailed() | ev.ActorHealthy() | ev.ActorUnhealthy() | ev.ActorDied():
+            return _fold_actor(seen, event, now)
         case ev.ProxyLaunched() | ev.ProxyFailed() | ev.ProxyChecked() | ev.ProxyUnreachable() | ev.ProxyDied():
             proxy = seen.proxies.get(event.node_id)
             if proxy is None:
                 return seen
             after = fold_proxy(proxy, event, seen.routes, seen.routes_at, now)
             return replace(seen, proxies={**seen.proxies, event.node_id: after})
-        case ev.ActorReady() | ev.ActorFailed() | ev.ActorHealthy() | ev.ActorUnhealthy() | ev.ActorDied():
-            return _fold_actor(seen, event, now)
         case _:
             return _fold_replica(seen, event, now)
 

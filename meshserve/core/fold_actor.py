@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from meshserve.core import events as ev
 from meshserve.core.deployment_actors import are_ready, wanted_version
 from meshserve.core.health import STRIKES, next_check_at
 from meshserve.core.seen import Health, SeenDeployment
 from meshserve.core.seen_actors import ActorHealth, ActorPhase, SeenActor
 from meshserve.core.status import StatusEvent, transition
+from meshserve.model.replace import replace
 
 CHECK_PERIOD_S = 10.0
 

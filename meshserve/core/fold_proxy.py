@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from meshserve.core import events as ev
 from meshserve.core.health import failed, next_check_at, passed
 from meshserve.core.seen import ProxyPhase, SeenProxy
+from meshserve.model.replace import replace
 from meshserve.model.status import ProxyState
 from meshserve.model.targets import RouteTable
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from zlib import crc32
 
 from meshserve.core.seen import Health
+from meshserve.model.replace import replace
 
 STRIKES = 3
 """So many failures in a row mean unhealthy. Fewer would kill replicas that are only busy."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from meshserve.core.actions import Action
 from meshserve.core.scene import Scene
 from meshserve.core.seen import Phase, SeenDeployment, SeenReplica
 from meshserve.core.status import StatusEvent, transition
 from meshserve.core.stopping import DESTRUCTION_S
+from meshserve.model.replace import replace
 
 
 def migrate(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tuple[Action, ...]]:

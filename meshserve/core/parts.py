@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from meshserve.core.deployment import Part, leave, plan_deployment
 from meshserve.core.scene import Scene
@@ -17,7 +17,10 @@ from meshserve.core.seen import Seen, SeenDeployment
 from meshserve.core.tiers import TIER_S, callers_first, is_held
 from meshserve.model.control import Desired, DesiredDeployment
 from meshserve.model.ids import DeploymentId
+from meshserve.model.replace import replace
 from meshserve.model.targets import DeploymentTargets
+
+_FOREVER = float("inf")
 
 RECOVERY_S = 10.0
 """After a restart, how long targets are withheld at most while replicas are being recovered."""
@@ -31,11 +34,15 @@ class Parts:
         all: by deployment.
         changed: those that were planned anew.
         nodes: where replicas are.
+        waits: a replica waits for its process.
+        wake_at: when one of them has to be planned again although nothing was heard.
     """
 
     all: Mapping[DeploymentId, Part]
     changed: tuple[DeploymentId, ...]
     nodes: frozenset[str]
+    waits: bool
+    wake_at: float
 
 
 def plan_parts(
@@ -59,26 +66,34 @@ def plan_parts(
     if previous is not None and previous[0].cluster.nodes is seen.cluster.nodes:
         kept = previous[1].all
     due = _due(desired, seen, now, kept)
-    parts = {known: part for known, part in kept.items() if known in desired.deployments or known in seen.deployments}
+    parts = dict(kept)
+    for gone in kept.keys() - desired.deployments.keys() - seen.deployments.keys():
+        del parts[gone]
     ending = [one for one in due if one in desired.deployments and desired.deployments[one].deleting]
     for deployment_id in due:
         want = desired.deployments.get(deployment_id)
         if want is None or not want.deleting:
             parts[deployment_id] = _plan_one(deployment_id, want, seen, scene)
-    for deployment_id, callers in callers_first(ending, desired).items():
-        parts[deployment_id] = _plan_ending(deployment_id, callers, desired, seen, scene, parts)
-    return Parts(parts, tuple(due), _nodes(parts, due, previous[1] if previous is not None else None))
+    if ending:
+        for deployment_id, callers in callers_first(ending, desired).items():
+            parts[deployment_id] = _plan_ending(deployment_id, callers, desired, seen, scene, parts)
+    return Parts(
+        all=parts,
+        changed=tuple(due),
+        nodes=_nodes(parts, due, previous[1] if previous is not None else None),
+        waits=any(part.waits for part in parts.values()),
+        wake_at=min((part.wake_at for part in parts.values()), default=_FOREVER),
+    )
 
 
 def _due(desired: Desired, seen: Seen, now: float, kept: Mapping[DeploymentId, Part]) -> list[DeploymentId]:
     """Deployments to plan anew."""
-    deployments, nothing = seen.deployments, (None, None)
-    states = {one: (part.seen, part.seen.want) for one, part in kept.items() if now < part.wake_at}
-    due = [
-        one
-        for one, want in desired.deployments.items()
-        if want.deleting or (state := states.get(one, nothing))[1] is not want or state[0] is not deployments.get(one)
-    ]
+    deployments, due = seen.deployments, []
+    for one, want in desired.deployments.items():
+        part = kept.get(one)
+        rests = part is not None and part.seen is deployments.get(one) and part.seen.want is want
+        if part is None or not rests or want.deleting or part.wake_at <= now:
+            due.append(one)
     return [*due, *(deployments.keys() - desired.deployments.keys())]
 
 

@@ -10,16 +10,19 @@ It is cheap where nothing happened (see `parts`). But for the cost, the result d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from meshserve.core.actions import Action, ClearStore, Forget, ListProcesses, LookAtNodes
 from meshserve.core.applications import application_status
+from meshserve.core.deployment import Part
 from meshserve.core.fold_proxy import CATCH_UP_S
 from meshserve.core.parts import Parts, number_snapshots, pictures, plan_parts
 from meshserve.core.proxies import hurry, plan_proxies, proxy_nodes, routes_pending
 from meshserve.core.route_table import route_table
 from meshserve.core.seen import Cluster, Seen
 from meshserve.model.control import Desired
+from meshserve.model.ids import DeploymentId
+from meshserve.model.replace import replace
 from meshserve.model.status import ApplicationState, ApplicationStatus
 from meshserve.model.targets import DeploymentTargets, RouteTable
 
@@ -30,7 +33,7 @@ IMPATIENT_LOOK_PERIOD_S = 1.0
 """The same while replicas wait for resources, so that messages speak of what is free now."""
 
 _FOREVER = float("inf")
-_NO_PARTS = Parts({}, (), frozenset())
+_NO_PARTS = Parts({}, (), frozenset(), waits=False, wake_at=_FOREVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,42 +70,49 @@ def plan(desired: Desired, seen: Seen, now: float, new_id: Callable[[], str], pr
     """
     if not seen.listed:
         return _begin(desired, seen, now)
-    known = (previous.seen, previous.parts) if previous is not None and previous.seen.listed else None
-    number, parts, targets = number_snapshots(seen, plan_parts(desired, seen, now, new_id, known))
+    number, parts, targets = number_snapshots(seen, _parts(desired, seen, now, new_id, previous))
     routes = _new_routes(desired, seen, (seen.epoch, number + 1), parts, previous)
-    seen = _published(seen, number, parts, routes, now)
-    cluster, look, look_at = _look(seen.cluster, any(part.waits for part in parts.all.values()), now)
+    cluster, look, look_at = _look(seen.cluster, parts.waits, now)
     empty = desired.shutting_down and all(part.over for part in parts.all.values())
-    proxies = plan_proxies(desired.proxies, seen, _proxy_nodes(desired, seen, parts, empty), desired.shutting_down, now)
+    known = seen.proxies if routes is None else hurry(seen.proxies, now)
+    wanted = _proxy_nodes(desired, seen, parts, empty)
+    proxies = plan_proxies(desired.proxies, known, seen.cluster.nodes, wanted, desired.shutting_down, now)
     forgetting, forgets = _forgets(desired, seen, parts)
     over = empty and not desired.applications and not proxies.proxies
     clears = (ClearStore(),) if over and not seen.clearing else ()
     of_parts = (action for changed in parts.changed for action in parts.all[changed].actions)
     actions = (*look, *of_parts, *proxies.actions, *forgets, *clears)
-    pending = routes_pending(proxies.proxies, seen.routes, seen.routes_at, now)
-    seen = replace(
+    told, told_at = (routes, now) if routes is not None else (seen.routes, seen.routes_at)
+    pending = routes_pending(proxies.proxies, told, told_at, now)
+    after = replace(
         seen,
+        number=number if routes is None else number + 1,
         cluster=cluster,
+        deployments=pictures(seen, parts),
         proxies=proxies.proxies,
         applications=_statuses(desired, seen, parts, previous, pending),
+        routes=told,
+        routes_at=told_at,
         forgetting=forgetting,
         clearing=over or seen.clearing,
     )
-    wake_at = min(look_at, proxies.wake_at, _catch_up_at(seen, now), *(part.wake_at for part in parts.all.values()))
-    return Plan(desired, seen, actions, targets, routes, parts, wake_at, over)
+    wake_at = min(look_at, proxies.wake_at, _catch_up_at(told_at, now), parts.wake_at)
+    return Plan(desired, after, actions, targets, routes, parts, wake_at, over)
 
 
-def _published(seen: Seen, number: int, parts: Parts, routes: RouteTable | None, now: float) -> Seen:
-    """What is known once snapshots up to this number and the routes, if they changed, are published."""
-    seen = replace(seen, number=number, deployments=pictures(seen, parts))
-    if routes is None:
-        return seen
-    return replace(seen, number=number + 1, routes=routes, routes_at=now, proxies=hurry(seen.proxies, now))
+def _parts(desired: Desired, seen: Seen, now: float, new_id: Callable[[], str], previous: Plan | None) -> Parts:
+    """The plans of the deployments; those of the previous plan when nothing that they depend on has changed."""
+    if previous is None or not previous.seen.listed:
+        return plan_parts(desired, seen, now, new_id, None)
+    same = previous.desired is desired and previous.seen.deployments is seen.deployments
+    if same and previous.seen.cluster.nodes is seen.cluster.nodes and now < previous.parts.wake_at:
+        return replace(previous.parts, changed=())
+    return plan_parts(desired, seen, now, new_id, (previous.seen, previous.parts))
 
 
-def _catch_up_at(seen: Seen, now: float) -> float:
+def _catch_up_at(routes_at: float, now: float) -> float:
     """When proxies that lag behind the routes are no longer waited for."""
-    return seen.routes_at + CATCH_UP_S if seen.routes_at + CATCH_UP_S > now else _FOREVER
+    return routes_at + CATCH_UP_S if routes_at + CATCH_UP_S > now else _FOREVER
 
 
 def _begin(desired: Desired, seen: Seen, now: float) -> Plan:
@@ -125,16 +135,24 @@ def _new_routes(
 ) -> RouteTable | None:
     """The route table with its version; None when it is as published."""
     before = seen.routes
-    if before is not None and previous is not None and previous.desired is desired and previous.parts.all:
-        known, nodes = previous.parts.all, previous.seen.cluster.nodes
-        same = all(one in known and parts.all[one].introduction == known[one].introduction for one in parts.changed)
-        if same and nodes is seen.cluster.nodes:
+    if before is not None and previous is not None and previous.parts.all:
+        same = previous.desired is desired and previous.seen.cluster.nodes is seen.cluster.nodes
+        if same and _introduced_alike(parts, previous.parts.all):
             return None
     leaving = [node.node_id for node in seen.cluster.nodes.values() if node.leaves_at]
     routes = replace(route_table(desired, parts.all, leaving), version=version)
     if before is not None and replace(before, version=version) == routes:
         return None
     return routes
+
+
+def _introduced_alike(parts: Parts, known: Mapping[DeploymentId, Part]) -> bool:
+    """Whether the replicas of all deployments say the same of themselves as those did that are `known`."""
+    for changed in parts.changed:
+        before, now = known.get(changed), parts.all[changed].introduction
+        if before is None or (before.introduction is not now and before.introduction != now):
+            return False
+    return True
 
 
 def _proxy_nodes(desired: Desired, seen: Seen, parts: Parts, empty: bool) -> Set[str]:
@@ -147,20 +165,17 @@ def _statuses(
     desired: Desired, seen: Seen, parts: Parts, previous: Plan | None, pending: bool
 ) -> Mapping[str, ApplicationStatus]:
     """The status of every application; those to which nothing happened keep theirs."""
-    known: Mapping[str, ApplicationStatus] = {}
-    if previous is not None and previous.desired is desired and previous.seen.applications is seen.applications:
-        changed = {deployment.app for deployment in parts.changed}
-        known = {
-            name: status
-            for name, status in seen.applications.items()
-            if name not in changed and status.state is not ApplicationState.DEPLOYING
-        }
+    same = previous is not None and previous.desired is desired and previous.seen.applications is seen.applications
+    changed = {deployment.app for deployment in parts.changed}
     statuses: dict[str, ApplicationStatus] = {}
     for name, application in desired.applications.items():
         before = seen.applications.get(name)
-        status = known.get(name) or application_status(application, parts.all, before, pending)
+        if same and before is not None and name not in changed and before.state is not ApplicationState.DEPLOYING:
+            statuses[name] = before
+            continue
+        status = application_status(application, parts.all, before, pending)
         statuses[name] = before if before is not None and before == status else status
-    return statuses
+    return seen.applications if statuses == seen.applications else statuses
 
 
 def _forgets(desired: Desired, seen: Seen, parts: Parts) -> tuple[frozenset[tuple[str, int]], tuple[Action, ...]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from meshserve.core.actions import Action, CheckProxy, DrainProxy, FindProxy, KillProxy, StartProxy
 from meshserve.core.fold_proxy import CATCH_UP_S
 from meshserve.core.health import STRIKES, begun
-from meshserve.core.seen import ProxyPhase, Seen, SeenNode, SeenProxy
+from meshserve.core.seen import ProxyPhase, SeenNode, SeenProxy
 from meshserve.core.stopping import KILL_AGAIN_S
 from meshserve.model.control import ProxyOptions
+from meshserve.model.replace import replace
 from meshserve.model.status import ProxyState
 from meshserve.model.targets import RouteTable
 
@@ -44,27 +45,36 @@ def proxy_nodes(
     return heads if options.location == "HeadOnly" else heads | (with_replicas & nodes.keys())
 
 
-def plan_proxies(options: ProxyOptions | None, seen: Seen, wanted: Set[str], quick: bool, now: float) -> ProxyPlan:
+def plan_proxies(
+    options: ProxyOptions | None,
+    known: Mapping[str, SeenProxy],
+    nodes: Mapping[str, SeenNode],
+    wanted: Set[str],
+    quick: bool,
+    now: float,
+) -> ProxyPlan:
     """Decides what to do about the proxies.
 
     Args:
+        known: the proxies there are, by node.
+        nodes: the machines there are.
         wanted: the nodes that are to have one.
         quick: those that are not wanted end at once; else they drain.
     """
     proxies: dict[str, SeenProxy] = {}
     actions: list[Action] = []
-    for node_id in sorted(wanted - seen.proxies.keys()):
+    for node_id in sorted(wanted - known.keys()):
         if options is not None:
             proxies[node_id] = SeenProxy(node_id, ProxyPhase.LAUNCHING, now, starts=1)
             actions.append(StartProxy(node_id, options))
-    for proxy in seen.proxies.values():
-        quick_here = quick or proxy.node_id not in seen.cluster.nodes
+    for proxy in known.values():
+        quick_here = quick or proxy.node_id not in nodes
         after, issued = _next(proxy, options if proxy.node_id in wanted else None, quick_here, now)
         actions.extend(issued)
         if after is not None:
             proxies[after.node_id] = after
     wake_at = min((_wake_at(proxy, now) for proxy in proxies.values()), default=_FOREVER)
-    return ProxyPlan(proxies if actions or len(proxies) != len(seen.proxies) else seen.proxies, tuple(actions), wake_at)
+    return ProxyPlan(proxies if actions or len(proxies) != len(known) else known, tuple(actions), wake_at)
 
 
 def _next(

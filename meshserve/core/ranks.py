@@ -7,13 +7,13 @@ replicas in service ever share one. Once all is well, gaps left by others are cl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TypeAlias
 
 from meshserve.core.actions import Action, InitializeReplica, ReconfigureReplica
 from meshserve.core.scene import Scene
 from meshserve.core.seen import RECOVERING, Build, Phase, SeenDeployment, SeenReplica
 from meshserve.model.control import ReplicaRank
+from meshserve.model.replace import replace
 
 Placed: TypeAlias = tuple[str, ReplicaRank]
 """A node's id and the rank of a replica on it."""
@@ -98,13 +98,16 @@ def renumber(deployment: SeenDeployment) -> tuple[SeenDeployment, tuple[Action, 
     want = deployment.want
     if want is None or any(replica.ranking for replica in deployment.replicas.values()):
         return deployment, ()
-    changed: dict[str, SeenReplica] = {}
-    actions: list[Action] = []
-    unranked = ReplicaRank(*[len(deployment.replicas)] * 3)
+    last = len(deployment.replicas)  # for one that has no rank: another is found for it as for all that are too high
     placed = {
-        tag: (replica.process.node_id if replica.process is not None else "", replica.rank or unranked)
+        tag: (
+            replica.process.node_id if replica.process is not None else "",
+            replica.rank if replica.rank is not None else ReplicaRank(last, last, last),
+        )
         for tag, replica in deployment.replicas.items()
     }
+    changed: dict[str, SeenReplica] = {}
+    actions: list[Action] = []
     for tag, rank in close_gaps(placed).items():
         replica = deployment.replicas[tag]
         changed[tag] = replace(replica, rank=rank, ranking=True)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from meshserve.core.actions import Action, KillReplica, ReconfigureReplica, RecordFailure, StartReplica
 from meshserve.core.deployment_actors import are_ready
@@ -39,6 +38,7 @@ from meshserve.core.weights import needs_reconfigure
 from meshserve.model.control import DesiredDeployment
 from meshserve.model.ids import ReplicaId
 from meshserve.model.options import DeploymentOptions
+from meshserve.model.replace import replace
 
 PER_REPLICA_ATTEMPTS = 3
 """Starts that may fail per wanted replica before a version is given up."""
@@ -224,6 +224,8 @@ def scale_up(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, 
         return deployment, ()
     active = _in(ACTIVE, deployment)
     places = _allowed(deployment, want) - len(active) - len(_in(STOPPING, deployment))
+    if places <= 0:
+        return deployment, ()
     # Those being recovered count as fresh: what they are is not known yet, and a start is not taken back for nothing.
     fresh = [one for one in active if one.build.version == want.version or one.phase in RECOVERING]
     missing = min(places, want.count - len(fresh))

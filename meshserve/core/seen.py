@@ -7,13 +7,14 @@ Times are on the controller's monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 
 from meshserve.core.seen_actors import SeenActors
 from meshserve.model.control import DesiredDeployment, ReplicaRank
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
+from meshserve.model.replace import replace
 from meshserve.model.status import (
     ApplicationStatus,
     DeploymentState,

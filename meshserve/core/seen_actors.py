@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 
 from meshserve.model.ids import ActorId
+from meshserve.model.replace import replace
 
 ActorKey = tuple[str, str]
 """The version and the name of an actor of a deployment."""

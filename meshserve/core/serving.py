@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from meshserve.core.actions import Action, CheckReplica, DescribeReplica
 from meshserve.core.deployment_actors import are_well
 from meshserve.core.health import begun
@@ -12,6 +10,7 @@ from meshserve.core.rollout import is_outdated
 from meshserve.core.scene import Scene
 from meshserve.core.seen import SERVING, Phase, SeenDeployment
 from meshserve.core.status import StatusEvent, transition
+from meshserve.model.replace import replace
 
 
 def describe(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tuple[Action, ...]]:

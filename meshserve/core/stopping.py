@@ -8,12 +8,11 @@ may hold more for it than the process.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from meshserve.core.actions import Action, DrainReplica, KillReplica
 from meshserve.core.scene import Scene
 from meshserve.core.seen import RECOVERING, STARTING, STOPPING, Phase, SeenDeployment, SeenReplica
 from meshserve.model.options import DeploymentOptions
+from meshserve.model.replace import replace
 
 DESTRUCTION_S = 1.0
 """What user code gets for its destructor after the time for its calls has passed."""

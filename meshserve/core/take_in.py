@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from meshserve.core.seen import Attempts, SeenDeployment
 from meshserve.core.status import StatusEvent, transition
 from meshserve.core.weights import changes_only_count
 from meshserve.model.control import CountSource, DesiredDeployment
+from meshserve.model.replace import replace
 from meshserve.model.status import DeploymentStatus
 
 

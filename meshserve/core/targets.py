@@ -12,6 +12,8 @@ GIVEN_UP = "its replicas could not be started; the status of its application say
 UNPUBLISHED = (0, 0)
 """The version of a snapshot that has not got one yet."""
 
+_NOTHING_SAID = Introduction()
+
 
 def targets_of(deployment: SeenDeployment, scene: Scene) -> DeploymentTargets | None:
     """The snapshot for routers; None to leave in force what they have.
@@ -65,4 +67,4 @@ def same_targets(one: DeploymentTargets, other: DeploymentTargets) -> bool:
 def introduced(deployment: SeenDeployment) -> Introduction:
     """What the newest serving replica said of itself; empty when none serves."""
     serving = [one for one in deployment.replicas.values() if one.phase in SERVING]
-    return serving[-1].introduction if serving else Introduction()
+    return serving[-1].introduction if serving else _NOTHING_SAID

@@ -37,7 +37,10 @@ def waiting_text(deployment: SeenDeployment, resources: Resources, now: float) -
     if want is None or deployment.attempts.given_up:
         return ""
     parts = [_failures(deployment), actors_text(deployment)]
-    states = Counter(_DOING[replica.phase] for replica in deployment.replicas.values() if replica.phase in _DOING)
+    states: dict[str, int] = {}
+    for replica in deployment.replicas.values():
+        if (doing := _DOING.get(replica.phase)) is not None:
+            states[doing] = states.get(doing, 0) + 1
     if states:
         ready = sum(replica.phase is Phase.READY for replica in deployment.replicas.values())
         waits = ", ".join(f"{count} {doing}" for doing, count in states.items())

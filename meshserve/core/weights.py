@@ -11,12 +11,13 @@ Four weights, from light to heavy:
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any
 
 from meshserve.model.control import DesiredDeployment
 from meshserve.model.options import ActorOptions, DeploymentOptions
+from meshserve.model.replace import replace
 
 _HEAVY = (
     "ray_actor_options",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import attrgetter
 from typing import TypeAlias
@@ -20,6 +20,7 @@ from typing import TypeAlias
 from meshserve.model.autoscaling import TimeStampedValue
 from meshserve.model.ids import ReplicaId
 from meshserve.model.options import AutoscalingOptions
+from meshserve.model.replace import replace
 
 Series: TypeAlias = tuple[TimeStampedValue, ...]
 """Measurements of one source in order of time."""

@@ -8,7 +8,7 @@ from meshserve.core import events as ev
 from meshserve.core.actions import CheckProxy, DrainProxy, FindProxy, KillProxy, StartProxy
 from meshserve.core.fold_proxy import fold_proxy
 from meshserve.core.proxies import plan_proxies, proxy_nodes
-from meshserve.core.seen import Cluster, Process, ProxyPhase, ProxyReport, Seen, SeenNode, SeenProxy
+from meshserve.core.seen import Process, ProxyPhase, ProxyReport, SeenNode, SeenProxy
 from meshserve.model.control import ProxyOptions
 from meshserve.model.status import ProxyState
 from meshserve.model.targets import RouteTable
@@ -20,8 +20,7 @@ WELL = ev.ProxyChecked("n1", ProxyReport(routes=(1, 7)), Process("p:1", "n1"))
 
 
 def step(proxy, now, wanted=("n1",), quick=False):
-    seen = Seen(cluster=Cluster(NODES), proxies={proxy.node_id: proxy})
-    found = plan_proxies(ProxyOptions(), seen, frozenset(wanted), quick, now)
+    found = plan_proxies(ProxyOptions(), {proxy.node_id: proxy}, NODES, frozenset(wanted), quick, now)
     return found.proxies.get(proxy.node_id), found.actions, found.wake_at
 
 
