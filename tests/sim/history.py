@@ -1,31 +1,35 @@
-"""One random life of a mesh: operations, faults and restarts for a while, then quiet, then the end."""
+"""One random life of a mesh: operations, faults and restarts for a while, then quiet, then the end, or one of these."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 from meshserve.core import desire
-from meshserve.core.seen import STOPPING, Phase, SeenDeployment
+from meshserve.core.seen import STARTING, STOPPING, Phase, SeenDeployment
 from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, ProxyOptions
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import ActorOptions, AutoscalingOptions, DeploymentOptions
 from meshserve.model.status import ApplicationState, DeploymentState
 from sim.laws import check_converged, check_laws, check_nothing_was_due
+from sim.size import Size, draw_faults, draw_size
 from sim.world import Faults, World
 
-BUSY_S = 16.0
 OPERATIONS = ("apply", "scale", "delete", "restart", "kill", "kill actor", "leave")
-WEIGHTS = (8, 4, 2, 2, 2, 1, 0.5)
-OPERATION_S = 2.0
-"""Mean time between operations: shorter than most of what they set off, so that they meet."""
-
-GRIDS_S = (0.125, 0.25, 0.5, 0.5)
-"""How much is heard at once: little, so that everything has its own turn, or much, so that turns have a lot to do."""
+WEIGHTS = (7, 4, 2, 4, 3, 1, 1)
 
 QUIET_S = 400.0
 STEP_S = 1.0
-REST_STEPS = 6
-"""For so long a mesh has to be settled; news of the machines takes five seconds, and may unsettle it again."""
+REST_STEPS = 2
+LONG_REST_STEPS = 6
+"""For so many a mesh has to be settled; longer where machines leave, news of which takes five seconds, or where answers
+come late."""
+
+LINGERS_S = (0.0,) * 7 + (8.0,)
+"""How long nothing is done while faults go on: health needs time to fail."""
+
+ENDS = (("quiet",), ("end",), ("quiet",), ("end",), ("quiet", "end"))
+"""How a history goes on after it was busy. What is shut down in the midst of everything never becomes quiet."""
 
 
 class LawBroken(AssertionError):
@@ -38,55 +42,47 @@ def live(seed: int) -> World:
     Raises:
         LawBroken: with the seed, the instant and the law.
     """
-    world = World(seed, _draw_faults(seed), grid_s=GRIDS_S[seed % len(GRIDS_S)])
+    rng = Random(seed)
+    size = draw_size(rng)
+    world = World(seed, draw_faults(rng, size), nodes=rng.randint(1, 2), grid_s=rng.choice(size.grids_s), rng=rng)
     world.after_turn, world.before_turn = check_laws, check_nothing_was_due
     try:
-        _be_busy(world)
-        _be_quiet(world)
-        _end(world)
+        _be_busy(world, size)
+        for stage in rng.choice(ENDS):
+            _be_quiet(world) if stage == "quiet" else _end(world)
     except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         history = "\n".join(world.log[-30:])
         raise LawBroken(f"seed {seed} at {world.now:.3f}: {type(error).__name__}: {error}\n{history}") from error
     return world
 
 
-def _draw_faults(seed: int) -> Faults:
-    world = World(seed)
-    rng = world.rng
-    return Faults(
-        launch_fails=rng.choice((0, 0, 0.1, 0.3)),
-        constructor_fails=rng.choice((0, 0, 0.1, 0.3)),
-        reconfigure_fails=rng.choice((0, 0, 0.1)),
-        check_fails=rng.choice((0, 0, 0.05, 0.2)),
-        lost_answer=rng.choice((0, 0.1)),
-        life_s=rng.choice((0, 0, 60, 300)),
-    )
-
-
-def _be_busy(world: World) -> None:
-    world.want(lambda desired: desire.set_proxies(desired, ProxyOptions(world.rng.choice(("EveryNode", "HeadOnly")))))
+def _be_busy(world: World, size: Size) -> None:
+    if (location := world.rng.choice(size.proxies)) is not None:
+        world.want(lambda desired: desire.set_proxies(desired, ProxyOptions(location)))
+    _apply(world, size, size.apps[0])
     at = 0.0
-    while (at := at + world.rng.expovariate(1 / OPERATION_S)) < BUSY_S:
+    while (at := at + world.rng.expovariate(1 / size.operation_s)) < size.busy_s:
         world.run(at)
-        _operate(world)
-    world.run(BUSY_S)
+        _operate(world, size)
+    world.run(min(at, size.busy_s) + world.rng.choice(LINGERS_S))
 
 
-def _operate(world: World) -> None:
+def _operate(world: World, size: Size) -> None:
     rng = world.rng
     kind = rng.choices(OPERATIONS, weights=WEIGHTS)[0]
     names = list(world.desired.applications)
     world.log.append(f"{world.now:9.3f} {kind}")
     match kind:
         case "apply":
-            _apply(world, rng.choice(("a", "b")))
+            _apply(world, size, rng.choice(size.apps))
         case "scale" if world.desired.deployments:
             deployment = rng.choice(list(world.desired.deployments))
             source = rng.choice(tuple(CountSource))
-            count = rng.randint(0, 5)
+            count = rng.randint(0, size.replicas)
             world.want(lambda desired: desire.set_count(desired, deployment, count, source))
         case "delete" if names:
             name = rng.choice(names)
+            world.asked_for.discard(name)
             world.want(lambda desired: desire.delete_applications(desired, (name,)))
         case "restart":
             world.restart_controller()
@@ -98,40 +94,44 @@ def _operate(world: World) -> None:
             world.leave(rng.choice(list(world.nodes)), rng.choice((30.0, 300.0)))
 
 
-def _apply(world: World, name: str) -> None:
+def _apply(world: World, size: Size, name: str) -> None:
     rng = world.rng
     if rng.random() < 0.1:
         world.bad_versions.add(f"v{rng.randint(1, 3)}")
-    deployments = tuple(_deployment(world, name, part) for part in ("in", "mid", "out")[: rng.randint(1, 3)])
+    parts = ("in", "mid", "out")[: rng.randint(1, size.deployments)]
+    deployments = tuple(_deployment(world, size, name, part) for part in parts)
     uses = tuple(deployment.id for deployment in deployments[1:])
     first = deployments[0]
     spec = DeploymentSpec(first.id, first.code_version, first.options, uses=uses)
     app = ApplicationSpec(name, (spec, *deployments[1:]), "in", rng.choice((f"/{name}", None)))
+    world.asked_for.add(name)
     world.want(lambda desired: desire.set_applications(desired, (app,), world.now))
 
 
-def _deployment(world: World, app: str, name: str) -> DeploymentSpec:
+def _deployment(world: World, size: Size, app: str, name: str) -> DeploymentSpec:
     rng = world.rng
-    actors = tuple(ActorOptions(one, "m:A", init_args=(rng.randint(0, 1),)) for one in ("x", "y")[: rng.randint(0, 2)])
+    shared = ("x", "y")[: rng.choice(size.actors)]
     auto = AutoscalingOptions(min_replicas=rng.randint(0, 2), max_replicas=4) if rng.random() < 0.2 else None
     options = DeploymentOptions(
-        num_replicas=rng.randint(1, 5),
+        num_replicas=rng.randint(1, size.replicas),
         autoscaling_config=auto,
         user_config={"n": rng.randint(0, 1)},
         max_surge_percent=rng.choice((0, 0, 25, 100)),
         rolling_update_percentage=rng.choice((0.2, 0.5, 1.0)),
         graceful_shutdown_timeout_s=rng.choice((0.0, 5.0, 20.0)),
         max_constructor_retry_count=rng.choice((2, 20)),
-        health_check_period_s=rng.choice((3.0, 10.0)),
-        deployment_actors=actors if rng.random() < 0.4 else (),
+        health_check_period_s=rng.choice((0.5, 3.0, 10.0)),
+        deployment_actors=tuple(ActorOptions(one, "m:A", init_args=(rng.randint(0, 1),)) for one in shared),
     )
     return DeploymentSpec(DeploymentId(app, name), f"v{rng.randint(1, 3)}", options)
 
 
 def _be_quiet(world: World) -> None:
     """Faults end. What was given up because of them is set again, as people would."""
+    late = world.faults.lost_answer or any(node.leaves_at for node in world.nodes.values())
+    steps = LONG_REST_STEPS if late else REST_STEPS
     world.faults = Faults()
-    _run_until(world, lambda: not _unsettled(world))
+    _run_until(world, lambda: not _unsettled(world), steps)
     again = [
         _renewed(application.spec, world)
         for application in world.desired.applications.values()
@@ -139,7 +139,7 @@ def _be_quiet(world: World) -> None:
     ]
     if again:
         world.want(lambda desired: desire.set_applications(desired, again, world.now))
-        _run_until(world, lambda: not _unsettled(world))
+        _run_until(world, lambda: not _unsettled(world), steps)
     check_converged(world)
 
 
@@ -154,16 +154,16 @@ def _unsettled(world: World) -> bool:
     ):
         return True
     return any(
-        (one.status.state is not DeploymentState.HEALTHY and not one.attempts.given_up) or _is_being_left(one)
+        (one.status.state is not DeploymentState.HEALTHY and not one.attempts.given_up) or _is_moving(one)
         for one in world.seen.deployments.values()
         if one.id not in endless
     )
 
 
-def _is_being_left(deployment: SeenDeployment) -> bool:
-    """Replicas are on their way out; a deployment is called HEALTHY all the same."""
+def _is_moving(deployment: SeenDeployment) -> bool:
+    """Replicas come or go: one is called HEALTHY while they still leave, and given up while a last one still tries."""
     phases = {replica.phase for replica in deployment.replicas.values()}
-    return Phase.MIGRATING in phases or not phases.isdisjoint(STOPPING)
+    return Phase.MIGRATING in phases or not phases.isdisjoint(STOPPING | STARTING)
 
 
 def _is_tried_for_ever(world: World, deployment: SeenDeployment) -> bool:
@@ -172,10 +172,10 @@ def _is_tried_for_ever(world: World, deployment: SeenDeployment) -> bool:
     return version in world.bad_versions and deployment.attempts.succeeded
 
 
-def _run_until(world: World, condition: Callable[[], bool]) -> None:
-    """Runs until a condition has held for a while; whoever needs it to hold checks again."""
+def _run_until(world: World, condition: Callable[[], bool], steps: int = 1) -> None:
+    """Runs until a condition has held for some steps; whoever needs it to hold checks again."""
     end, held = world.now + QUIET_S, 0
-    while world.now < end and held < REST_STEPS:
+    while world.now < end and held < steps:
         world.run(world.now + STEP_S)
         held = held + 1 if condition() else 0
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 
 from meshserve.core import actions as ac
+from meshserve.core.health import STRIKES
+from meshserve.core.parts import RECOVERY_S
 from meshserve.core.plan import Plan, plan
 from meshserve.core.seen import RECOVERING, SERVING, STARTING, STOPPING, Phase, SeenDeployment, SeenReplica
+from meshserve.core.tiers import TIER_S
 from meshserve.core.weights import needs_reconfigure
 from meshserve.model.control import DesiredDeployment
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import ApplicationState, DeploymentState, Trigger
+from meshserve.model.targets import DeploymentTargets
 from sim.actor_laws import are_there, check_actor_laws, check_actors_converged
 from sim.world import World
 
@@ -33,20 +37,27 @@ A_MOMENT_S = 1e-6
 def check_laws(world: World, before: Plan, now: Plan) -> None:
     """All laws that hold at every instant."""
     # It costs as much as everything else together. Which turns are checked differs from seed to seed.
-    if (turn := world.turns + world.seed) % REST_EVERY == 0:
-        _is_at_rest(world, now, (now, None) if turn % FRESH_EVERY == 0 else (now,))
+    turn, moved = world.turns + world.seed, now.seen.cluster.nodes is not before.seen.cluster.nodes
+    if turn % REST_EVERY == 0 or moved:
+        _is_at_rest(world, now, (now, None) if turn % FRESH_EVERY == 0 or moved else (now,))
     for deployment in now.seen.deployments.values():
         # Only what changed: a replica that is alive and ready stays ready, the others look at nothing else.
         if deployment is not before.seen.deployments.get(deployment.id):
             _targets_are_ready(world, deployment)
             _what_must_go_goes(deployment)
-            _ranks_are_unique(deployment)
-            _healthy_is_true(deployment)
+            well = _is_well(deployment)
+            _ranks_are_unique(deployment, well)
+            _healthy_is_true(deployment, well)
+    for targets in now.targets:
+        _unknown_is_not_withdrawn(world, now, targets)
     _running_is_true(world, now)
-    _told_one_thing_at_a_time(world, now)
-    _drained_before_killed(world, now)
-    _never_too_many(world, now)
-    _never_too_few(world, now)
+    if now.actions:
+        _told_one_thing_at_a_time(world, now)
+        _drained_before_killed(world, now)
+        _callers_end_first(world, now)
+        _unhealthy_thrice(world, now)
+        _never_too_many(world, now)
+        _never_too_few(world, now)
     check_actor_laws(world, now)
     _versions_rise(before, now)
 
@@ -87,6 +98,16 @@ def _targets_are_ready(world: World, deployment: SeenDeployment) -> None:
             assert seen is not None and seen.phase in SERVING, f"{replica.id} is published and {seen}"
 
 
+def _unknown_is_not_withdrawn(world: World, now: Plan, targets: DeploymentTargets) -> None:
+    """A restarted controller takes nobody out of service of whom it does not know yet whether it serves."""
+    before = world.published_before.get(targets.deployment)
+    if before is None or not targets.exists or world.now >= now.seen.began_at + RECOVERY_S:
+        return
+    known = now.seen.deployments[targets.deployment].replicas
+    for tag in {one.tag for one in before.replicas} - {one.tag for one in targets.replicas}:
+        assert tag not in known or known[tag].phase not in RECOVERING, f"{tag} is withdrawn while it is recovered"
+
+
 def _what_must_go_goes(deployment: SeenDeployment) -> None:
     """A replica with a reason to stop is stopping, unless it is not known yet what it is."""
     for replica in deployment.replicas.values():
@@ -94,12 +115,12 @@ def _what_must_go_goes(deployment: SeenDeployment) -> None:
         assert allowed, f"{replica.id} has to go ({replica.retire}) and is {replica.phase}"
 
 
-def _ranks_are_unique(deployment: SeenDeployment) -> None:
+def _ranks_are_unique(deployment: SeenDeployment, well: bool) -> None:
     """Among replicas that stay; one that refused its new rank ends its calls with the old one."""
     staying = [one for one in deployment.replicas.values() if one.phase not in STOPPING and not one.retire]
     ranks = [replica.rank.rank for replica in staying if replica.rank is not None]
     assert len(ranks) == len(set(ranks)), f"{deployment.id} has ranks {sorted(ranks)}"
-    if _is_well(deployment) and not any(replica.ranking for replica in deployment.replicas.values()):
+    if well and not any(replica.ranking for replica in deployment.replicas.values()):
         assert sorted(ranks) == list(range(len(ranks))), f"{deployment.id} is well and has ranks {sorted(ranks)}"
 
 
@@ -118,10 +139,10 @@ def _is_current(replica: SeenReplica, want: DesiredDeployment) -> bool:
     return sent and build.version == want.version
 
 
-def _healthy_is_true(deployment: SeenDeployment) -> None:
+def _healthy_is_true(deployment: SeenDeployment, well: bool) -> None:
     """HEALTHY is said of a deployment only while what is wanted is in service, and is said as soon as all is well."""
     want, state = deployment.want, deployment.status.state
-    if _is_well(deployment):
+    if well:
         assert state is DeploymentState.HEALTHY, f"{deployment.id} is well and called {deployment.status}"
     if want is None or state is not DeploymentState.HEALTHY:
         return
@@ -168,6 +189,30 @@ def _drained_before_killed(world: World, now: Plan) -> None:
             want = now.seen.deployments[was.id.deployment].want
             options = want.spec.options if want is not None else was.build.options
             assert world.now >= was.since + options.graceful_shutdown_timeout_s, f"{was.id} still has time"
+
+
+def _callers_end_first(world: World, now: Plan) -> None:
+    """A deployment that goes away ends no call while those that call it, and go away too, still may make some."""
+    for action in now.actions:
+        if not isinstance(action, ac.DrainReplica):
+            continue
+        called = now.seen.deployments[action.replica.deployment]
+        deleted = called.want is not None and called.want.deleting and not called.replicas[action.replica.tag].retire
+        for caller in world.desired.deployments.values() if deleted else ():
+            if caller.deleting and called.id in caller.spec.uses and world.now < called.since + TIER_S:
+                known = now.seen.deployments[caller.spec.id].replicas.values()
+                assert all(one.phase in STOPPING for one in known), f"{called.id} ends before {caller.spec.id}"
+                assert not any(one.phase is Phase.DRAINING for one in known), f"{caller.spec.id} may still call"
+
+
+def _unhealthy_thrice(world: World, now: Plan) -> None:
+    """A replica is given up for its health after three checks in a row, or because it refused what it was sent."""
+    for action in now.actions:
+        if isinstance(action, ac.DrainReplica):
+            replica, real = action.replica, world.replicas[action.replica]
+            well = real.strikes < STRIKES and not real.refused and real.alive
+            reason = now.seen.deployments[replica.deployment].replicas[replica.tag].retire
+            assert not (well and reason == "unhealthy"), f"{replica} failed {real.strikes} checks in a row"
 
 
 def _never_too_many(world: World, now: Plan) -> None:
@@ -233,6 +278,7 @@ def _versions_rise(before: Plan, now: Plan) -> None:
 
 def check_converged(world: World) -> None:
     """Without faults everything wanted is there, nothing else is, and it is said so, of the newest generation."""
+    assert world.desired.applications.keys() == world.asked_for, f"{sorted(world.asked_for)} were asked for"
     for name, application in world.desired.applications.items():
         status = world.seen.applications[name]
         assert not application.deleting, f"{name} never went away"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -23,6 +23,7 @@ from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Reso
 from meshserve.model.control import Desired, ReplicaRank
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
+from meshserve.model.replace import replace
 from meshserve.model.targets import DeploymentTargets, RouteTable
 from sim.actors import Actors
 
@@ -52,6 +53,8 @@ class FakeReplica:
 
     Attributes:
         watched: the controller that runs now hears of its death.
+        strikes: health checks that failed in a row.
+        refused: it has refused what it was sent.
     """
 
     id: ReplicaId
@@ -61,6 +64,8 @@ class FakeReplica:
     ready: bool = False
     draining: bool = False
     watched: bool = True
+    strikes: int = 0
+    refused: bool = False
     code_version: str = ""
     options: DeploymentOptions = field(default_factory=DeploymentOptions)
     route_prefix: str = ""
@@ -89,16 +94,23 @@ class World:
     """
 
     def __init__(
-        self, seed: int, faults: Faults | None = None, nodes: int = 2, room: int = 10_000, grid_s: float = GRID_S
+        self,
+        seed: int,
+        faults: Faults | None = None,
+        nodes: int = 2,
+        room: int = 10_000,
+        grid_s: float = GRID_S,
+        rng: Random | None = None,
     ) -> None:
         self.seed = seed
-        self.rng = Random(seed)
+        self.rng = rng or Random(seed)
         self.now = 0.0
         self.faults = faults or Faults()
         self.bad_versions: set[str] = set()
         self.bad_actors: set[str] = set()
         self.desired = Desired()
         self.stored = True
+        self.asked_for: set[str] = set()
         self.nodes = {f"n{i}": SeenNode(f"n{i}", f"10.0.0.{i}", is_head=i == 0) for i in range(nodes)}
         self.room = room
         self.grid_s = grid_s
@@ -106,6 +118,7 @@ class World:
         self.proxies: dict[str, FakeProxy] = {}
         self.actors = Actors(self)
         self.published: dict[DeploymentId, DeploymentTargets] = {}
+        self.published_before = self.published
         self.routes: RouteTable | None = None
         self.seen = self.heard = Seen(epoch=1, began_at=0.0)
         self.plan = Plan(self.desired, self.seen, wake_at=0.0)
@@ -162,8 +175,9 @@ class World:
         before, self.heard = self.plan, self.seen
         self.plan = self._planned = plan(self.desired, self.seen, self.now, self.new_id, self._planned)
         self.seen = self.plan.seen
-        for targets in self.plan.targets:
-            self.published[targets.deployment] = targets
+        self.published_before = self.published
+        if self.plan.targets:
+            self.published = {**self.published, **{targets.deployment: targets for targets in self.plan.targets}}
         if self.plan.routes is not None:
             self.routes = self.plan.routes
             self.at(self.soon(0.02), self._tell_proxies)
@@ -295,6 +309,7 @@ class World:
         replica = self.replicas[action.replica]
         if self.rng.random() < self.faults.reconfigure_fails:
             event: ev.Event = ev.ReplicaReconfigureFailed(replica.id, "ValueError: reconfigure raised")
+            replica.refused = True
         else:
             event = ev.ReplicaReconfigured(replica.id)
             replica.options, replica.rank = action.options, action.rank
@@ -304,8 +319,10 @@ class World:
     def _check(self, action: ac.CheckReplica) -> None:
         replica = self.replicas[action.replica]
         if not replica.alive or self.rng.random() < self.faults.check_fails:
+            replica.strikes += 1
             self.at(self.soon(0.1), self.answer(ev.ReplicaUnhealthy(replica.id, "it did not answer")))
         else:
+            replica.strikes = 0
             self.at(self.soon(0.1), self.answer(ev.ReplicaHealthy(replica.id, Report())))
 
     def _describe(self, action: ac.DescribeReplica) -> None:
