@@ -239,10 +239,9 @@ def _described(
 ) -> SeenDeployment:
     if replica.phase is not Phase.DESCRIBING:
         return deployment
-    if not event.ready:
-        # Nobody waits for its answer any more, and what it was built from is not known for certain.
-        return _enter(deployment, replica, Phase.BROKEN, now)
     version = build_version(event.code_version, event.options)
+    if not event.ready:
+        return _half_made(deployment, replica, event, version, now)
     after = _enter(
         deployment,
         replica,
@@ -259,6 +258,29 @@ def _described(
     if deployment.want is None or deployment.want.version != version:
         return after
     return replace(after, attempts=replace(after.attempts, succeeded=True))
+
+
+def _half_made(
+    deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaDescribed, version: str, now: float
+) -> SeenDeployment:
+    """A replica that was constructing user code, which can take minutes, goes on if that is still what is wanted.
+
+    It is told to construct once more, which joins it to what it does (replica_control.proto).
+    """
+    wanted = deployment.want is not None and deployment.want.version == version and bool(event.code_version)
+    if not wanted or event.draining or _forgotten(deployment, event):
+        return _enter(deployment, replica, Phase.BROKEN, now)
+    build = Build(version, event.options, event.route_prefix)
+    return _enter(
+        deployment,
+        replica,
+        Phase.LAUNCHED,
+        now,
+        process=event.process,
+        started_at=event.started_at,
+        build=build,
+        rank=event.rank,
+    )
 
 
 def _forgotten(deployment: SeenDeployment, event: ev.ReplicaDescribed) -> str:

@@ -76,7 +76,8 @@ def _contiguous(numbers: Mapping[str, int]) -> Mapping[str, int]:
 def initialize(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tuple[Action, ...]]:
     """Gives replicas whose process listens their rank, and lets them construct user code.
 
-    Not while others are being recovered: their ranks are taken, and not yet known.
+    Not while others are being recovered: their ranks are taken, and not yet known. One that has a rank was told before,
+    by an earlier controller, and is what it was told then.
     """
     want = deployment.want
     if want is None or want.deleting or any(one.phase in RECOVERING for one in deployment.replicas.values()):
@@ -86,8 +87,10 @@ def initialize(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment
     for tag, replica in deployment.replicas.items():
         if replica.phase is Phase.LAUNCHED:
             node_id = replica.process.node_id if replica.process is not None else ""
-            rank = next_rank(_placed(deployment.having(changed)).values(), node_id)
-            build = Build(want.version, want.spec.options, want.route_prefix)
+            rank, build = replica.rank, replica.build
+            if rank is None:
+                rank = next_rank(_placed(deployment.having(changed)).values(), node_id)
+                build = Build(want.version, want.spec.options, want.route_prefix)
             changed[tag] = replace(replica, phase=Phase.INITIALIZING, since=scene.now, rank=rank, build=build)
             actions.append(InitializeReplica(replica.id, replica.address, want, rank))
     return deployment.having(changed), tuple(actions)

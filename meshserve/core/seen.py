@@ -30,7 +30,7 @@ class Phase(Enum):
     """Where a replica is on its way; finer than the `ReplicaState` that users see."""
 
     LAUNCHING = ReplicaState.STARTING, "its process was asked for"
-    LAUNCHED = ReplicaState.STARTING, "its process listens"
+    LAUNCHED = ReplicaState.STARTING, "its process listens, or constructs user code for an earlier controller"
     INITIALIZING = ReplicaState.STARTING, "user code is being constructed"
     LISTED = ReplicaState.RECOVERING, "found by name after a restart of the controller"
     DESCRIBING = ReplicaState.RECOVERING, "it was asked what it is"

@@ -71,6 +71,7 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         return await asyncio.shield(self._initializing)
 
     async def _initialize(self, request: pb.InitializeRequest) -> pb.InitializeResponse:
+        self._request = request  # told to a restarted controller also while user code is being constructed
         import_from(request.import_paths)
         try:
             options = options_from_json(request.options_json)
@@ -100,7 +101,7 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
         self._admission.limit = options.max_ongoing_requests
         self._admission.draining = False
         self._install(user)
-        self._request, self._response, self._ready = request, response, True
+        self._response, self._ready = response, True
         self._door.announce()
         return response
 

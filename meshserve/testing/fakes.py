@@ -122,7 +122,7 @@ class FakeReplica(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             ready=self.ready,
             code_version=own.code_version,
             generation=own.generation,
-            rank=own.rank if self.ready else None,
+            rank=own.rank if own.code_version else None,
             draining=bool(self.drains),
             options_json=own.options_json,
             route_prefix=own.route_prefix,

@@ -6,6 +6,7 @@ from control_pictures import MODEL, deployment, replica, wanted
 from meshserve.core import events as ev
 from meshserve.core.fold import fold
 from meshserve.core.seen import Attempts, Introduction, Phase, Process, Report, Resources, Seen, SeenNode
+from meshserve.model.control import ReplicaRank
 from meshserve.model.ids import ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import DeploymentState, DeploymentStatus, Trigger
@@ -136,8 +137,15 @@ def test_a_recovered_replica_that_drained_goes_on_to_drain():
     assert after(seen_with(Phase.DESCRIBING), described(draining=True)).replicas["r1"].retire == "draining"
 
 
-def test_a_recovered_replica_that_never_became_ready_is_to_be_killed():
-    assert after(seen_with(Phase.DESCRIBING), described(ready=False)).replicas["r1"].phase is Phase.BROKEN
+def test_a_recovered_replica_that_constructs_what_is_wanted_goes_on_with_it():
+    found = after(seen_with(Phase.DESCRIBING), described(ready=False, rank=ReplicaRank(2))).replicas["r1"]
+    assert (found.phase, found.rank) == (Phase.LAUNCHED, ReplicaRank(2))
+
+
+@pytest.mark.parametrize("changes", [{"code_version": ""}, {"code_version": "v0"}, {"draining": True}])
+def test_a_recovered_replica_that_constructs_anything_else_or_nothing_is_to_be_killed(changes):
+    found = after(seen_with(Phase.DESCRIBING), described(ready=False, **changes)).replicas["r1"]
+    assert found.phase is Phase.BROKEN
 
 
 def test_the_same_machines_stay_the_same_object():

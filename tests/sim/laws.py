@@ -95,6 +95,7 @@ def _targets_are_ready(world: World, deployment: SeenDeployment) -> None:
         assert replica.ready or not replica.alive, f"{replica.id} is published and not ready"
         seen = deployment.replicas.get(target.tag)
         if targets is deployment.published:
+            assert replica.ended_in != world.life, f"{replica.id} was told to end and is published"
             assert seen is not None and seen.phase in SERVING, f"{replica.id} is published and {seen}"
 
 

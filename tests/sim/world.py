@@ -55,6 +55,9 @@ class FakeReplica:
         watched: the controller that runs now hears of its death.
         strikes: health checks that failed in a row.
         refused: it has refused what it was sent.
+        ended_in: the life of the controller that told it to end; 0 while none has.
+        outcomes: what answers those who wait for its construction, well and badly.
+        constructed: how that ended; None while it has not.
     """
 
     id: ReplicaId
@@ -66,6 +69,9 @@ class FakeReplica:
     watched: bool = True
     strikes: int = 0
     refused: bool = False
+    ended_in: int = 0
+    outcomes: tuple[tuple[Callable[[], None], Callable[[], None]], ...] = ()
+    constructed: bool | None = None
     code_version: str = ""
     options: DeploymentOptions = field(default_factory=DeploymentOptions)
     route_prefix: str = ""
@@ -290,20 +296,28 @@ class World:
                 self.at(self.soon(0.1), self.answer(ev.ReplicaDied(replica.id)))
 
     def _initialize(self, action: ac.InitializeReplica) -> None:
-        replica, spec = self.replicas[action.replica], action.want.spec
-        fails = spec.code_version in self.bad_versions or self.rng.random() < self.faults.constructor_fails
-        ready = self.answer(ev.ReplicaReady(replica.id, Introduction(route_patterns=(spec.code_version,))))
+        """A repeated one, by a controller that came later, joins the first."""
+        replica = self.replicas[action.replica]
+        ready = self.answer(ev.ReplicaReady(replica.id, Introduction(route_patterns=(action.want.spec.code_version,))))
         failed = self.answer(ev.ReplicaFailed(replica.id, "ValueError: the constructor raised"))
+        begun, replica.outcomes = replica.outcomes, (*replica.outcomes, (ready, failed))
+        if replica.constructed is not None:
+            self._tell_outcome(replica)
+        elif not begun:
+            replica.code_version, replica.options = action.want.spec.code_version, action.want.spec.options
+            replica.rank, replica.route_prefix = action.rank, action.want.route_prefix
+            self.at(self.soon(1.0), lambda: self._construct(replica))
 
-        def constructed() -> None:
-            if replica.alive and not fails:
-                replica.ready, replica.code_version, replica.options = True, spec.code_version, spec.options
-                replica.rank, replica.route_prefix = action.rank, action.want.route_prefix
-                ready()
-            elif replica.alive:
-                failed()
+    def _construct(self, replica: FakeReplica) -> None:
+        fails = replica.code_version in self.bad_versions or self.rng.random() < self.faults.constructor_fails
+        replica.constructed, replica.ready = not fails, replica.alive and not fails
+        self._tell_outcome(replica)
 
-        self.at(self.soon(1.0), constructed)
+    def _tell_outcome(self, replica: FakeReplica) -> None:
+        """Answers all who asked."""
+        outcomes, replica.outcomes = replica.outcomes, ()
+        for ready, failed in outcomes if replica.alive else ():
+            ready() if replica.constructed else failed()
 
     def _reconfigure(self, action: ac.ReconfigureReplica) -> None:
         replica = self.replicas[action.replica]
@@ -355,11 +369,12 @@ class World:
 
     def _drain(self, action: ac.DrainReplica) -> None:
         replica = self.replicas[action.replica]
-        replica.draining = True
+        replica.draining, replica.ended_in = True, self.life
         takes_s = min(action.wait_loop_s + self.soon(2.0), action.timeout_s)
         self.at(takes_s, self.answer(ev.ReplicaDrained(replica.id)))
 
     def _kill(self, action: ac.KillReplica) -> None:
+        self.replicas[action.replica].ended_in = self.life
         if self.faults.lost_answer and self.rng.random() < self.faults.lost_answer:
             return  # it shows no effect, and nobody says so
         replica, answer, life = self.replicas[action.replica], self.answer(ev.ReplicaDied(action.replica)), self.life

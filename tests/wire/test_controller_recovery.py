@@ -61,15 +61,18 @@ async def test_a_replica_that_died_meanwhile_is_replaced():
         await until(lambda: len(mesh.replicas) == 2)
 
 
-async def test_a_replica_still_under_construction_is_started_anew():
+async def test_a_replica_still_under_construction_is_waited_for():
     async with local_mesh() as mesh:
         mesh.launcher.prepare = lambda fake: fake.constructed.clear()
-        await mesh.apply(application())
-        await until(lambda: mesh.replicas and mesh.replicas[0].request.code)
-        mesh.launcher.prepare = lambda fake: None
+        await mesh.apply(application(num_replicas=2))
+        await until(lambda: len([fake for fake in mesh.replicas if fake.request.code]) == 2)
+        ranks = {fake.request.replica_tag: fake.request.rank.rank for fake in mesh.replicas}
         await mesh.restart_controller()
-        await mesh.until_state("RUNNING")
-        assert len(mesh.replicas) == 1
+        for fake in mesh.replicas:
+            fake.constructed.set()
+        status = await mesh.until_state("RUNNING")
+        assert {replica.replica_tag: replica.rank for replica in status.deployments[0].replicas} == ranks
+        assert len(mesh.launcher.replicas) == 2, "a replica was started anew"
 
 
 async def test_a_deletion_goes_on():
