@@ -110,13 +110,14 @@ class RayLauncher:
 
 
 def _names() -> tuple[str, ...]:
-    """Names of actors, and of placement groups: one whose actor died while nobody watched is there to be removed."""
+    """Names of actors, and of placement groups: one whose actor died while nobody watched is there to be removed.
+
+    Programs may have actors of their own in our namespace, and groups have none: only our names are ours.
+    """
     listed = ray.util.list_named_actors(all_namespaces=True)
     actors = [entry["name"] for entry in listed if entry["namespace"] == NAMESPACE]
-    groups = ray.util.placement_group_table().values()
-    # Groups have no namespace. Those of the cluster's other users must not be taken for ours.
-    ours = [entry["name"] for entry in groups if entry["name"].startswith(_PREFIX) and entry["state"] != "REMOVED"]
-    return tuple(dict.fromkeys((*actors, *ours)))
+    groups = [entry["name"] for entry in ray.util.placement_group_table().values() if entry["state"] != "REMOVED"]
+    return tuple(name for name in dict.fromkeys((*actors, *groups)) if name.startswith(_PREFIX))
 
 
 async def _info(actor: Any) -> Started:

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import os
 import signal
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import ray
 from meshserve.launch.launcher import LaunchError, ProcessSpec
 from meshserve.launch.ray_launcher import RayLauncher
 from meshserve.launch.ray_store import RayStore
+from meshserve.settings import NAMESPACE
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -21,7 +21,7 @@ _numbers = itertools.count()
 
 def spec(entry: str = "small_roles:idle", **fields: Any) -> ProcessSpec:
     fields = {"boot": {"host": "127.0.0.1"}, "actor_options": {"num_cpus": 0}, **fields}
-    return ProcessSpec(f"process-{next(_numbers)}", entry, **fields)
+    return ProcessSpec(f"MESHSERVE_process-{next(_numbers)}", entry, **fields)
 
 
 @pytest.fixture
@@ -76,7 +76,6 @@ async def test_killing_ends_a_process_and_its_placement_group(launcher: RayLaunc
 
 async def test_what_is_left_of_a_process_that_died_is_listed_until_it_is_killed(launcher: RayLauncher) -> None:
     wanted = spec(actor_options={"num_cpus": 1}, placement_group_bundles=({"CPU": 1},))
-    wanted = replace(wanted, name=f"MESHSERVE_{wanted.name}")
     started = await launcher.start(wanted)
     os.kill(started.pid, signal.SIGKILL)
     await asyncio.wait_for(launcher.wait_for_death(wanted.name), 10)
@@ -85,6 +84,17 @@ async def test_what_is_left_of_a_process_that_died_is_listed_until_it_is_killed(
     await launcher.kill(wanted.name)
 
     assert wanted.name not in await launcher.names()
+
+
+async def test_actors_of_others_are_none_of_ours_wherever_they_are(launcher: RayLauncher) -> None:
+    class Other:
+        pass
+
+    others = ray.remote(num_cpus=0)(Other).options(name="other", namespace=NAMESPACE).remote()
+    ray.get(others.__ray_ready__.remote())
+
+    assert "other" not in await launcher.names()
+    ray.kill(others)
 
 
 async def test_a_role_that_fails_to_start_says_why(launcher: RayLauncher) -> None:
