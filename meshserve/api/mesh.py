@@ -123,7 +123,7 @@ async def _ensure_controller(cluster: Cluster, runtime_env: Mapping[str, Any] | 
     head = (await launcher.nodes())[0].node_id
     # A cluster that ends with this program never gets a second machine.
     host, callback = LOOPBACK if cluster.started else "", Settings.from_environment().controller_callback
-    boot = {"token": new_token(), "host": host, "declarations": DECLARATIONS}
+    boot = {"token": await _token(), "host": host, "declarations": DECLARATIONS}
     spec = ProcessSpec(
         CONTROLLER_NAME,
         "meshserve.controller.process:main",
@@ -139,6 +139,14 @@ async def _ensure_controller(cluster: Cluster, runtime_env: Mapping[str, Any] | 
             raise RuntimeError(f"The controller could not be started. {error}") from error
         return False  # another program was faster
     return True
+
+
+async def _token() -> str:
+    """For a new controller: that of the mesh whose controller is gone for good, if its processes still run."""
+    try:
+        return (await locate()).token
+    except ControllerUnreachableError:
+        return new_token()
 
 
 def _differences(wanted: ProxyOptions, found: ProxyOptions) -> str:
