@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from meshserve.api.client import ConfigAnswer, client, wait_for
 from meshserve.api.declarations import read
-from meshserve.api.waiting import OnProgress, until_running
+from meshserve.api.waiting import OnProgress, until_heard, until_running
 from meshserve.core.declared_changes import changes
 from meshserve.model.control import Desired
 from meshserve.model.declared import ChangeKind
@@ -44,7 +44,9 @@ def wait_until_applied(answer: ConfigAnswer, with_ingress: bool, on_progress: On
     async def both() -> MeshOverview:
         controller = client()
         await until_running(controller, touched, answer.generation, with_ingress, on_progress)
-        return await until_running(controller, kept, 0, with_ingress, on_progress)
+        mesh = await until_running(controller, kept, 0, with_ingress, on_progress)
+        await until_heard(mesh, (*touched, *kept))
+        return mesh
 
     return wait_for(both())
 

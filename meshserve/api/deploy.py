@@ -12,7 +12,7 @@ from meshserve.api.client import client, wait_for
 from meshserve.api.graph import Run, build
 from meshserve.api.ingress_options import servicer_paths
 from meshserve.api.logging_config import LoggingConfig
-from meshserve.api.waiting import OnProgress, until_running
+from meshserve.api.waiting import OnProgress, until_heard, until_running
 from meshserve.launch.ray_cluster import driver_runtime_env
 from meshserve.model.control import ApplicationSpec
 from meshserve.model.overview import MeshOverview
@@ -80,7 +80,9 @@ def set_and_wait(specs: Sequence[ApplicationSpec], with_ingress: bool, on_progre
 
     async def apply_and_wait() -> MeshOverview:
         controller = client()
-        generation = await controller.apply(specs)
-        return await until_running(controller, [spec.name for spec in specs], generation, with_ingress, on_progress)
+        generation, names = await controller.apply(specs), [spec.name for spec in specs]
+        mesh = await until_running(controller, names, generation, with_ingress, on_progress)
+        await until_heard(mesh, names)
+        return mesh
 
     return wait_for(apply_and_wait())

@@ -10,7 +10,9 @@ from contextlib import aclosing
 from meshserve.api.client import ControllerClient
 from meshserve.api.readiness import INGRESS_GRACE_S, Readiness, readiness
 from meshserve.errors import DeploymentFailedError
+from meshserve.model.ids import DeploymentId
 from meshserve.model.overview import MeshOverview
+from meshserve.routing.directory import process_directory
 
 OnProgress = Callable[[Readiness], None]
 """Told what is waited for, whenever it may have changed and every few seconds; on the I/O thread."""
@@ -37,6 +39,24 @@ async def until_running(
                 break
             on_progress(now)
     return mesh
+
+
+async def until_heard(mesh: MeshOverview, names: Collection[str]) -> None:
+    """Waits until the handles of this process know what the controller has told of applications.
+
+    Status and snapshots come on streams of their own: a handle that was there before may still have the replicas of
+    the version before.
+
+    Args:
+        mesh: the state that was waited for.
+    """
+    published = {
+        DeploymentId(name, deployment.name): deployment.published
+        for name in names
+        if name in mesh.applications
+        for deployment in mesh.applications[name].deployments
+    }
+    await process_directory().catch_up(published)
 
 
 async def _latest(client: ControllerClient) -> AsyncGenerator[MeshOverview, None]:

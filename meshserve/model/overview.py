@@ -16,6 +16,7 @@ class DeploymentOverview:
         message: what is being waited for, or what failed.
         replica_states: how many replicas are in each state, by `model.status.ReplicaState`.
         target_num_replicas: how many are wanted.
+        published: the version of what routers were last told of it.
     """
 
     name: str
@@ -24,6 +25,7 @@ class DeploymentOverview:
     message: str = ""
     replica_states: Mapping[str, int] = field(default_factory=dict)
     target_num_replicas: int = 0
+    published: tuple[int, int] = field(default=(0, 0), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,9 @@ from meshserve.wire.targets import routes_from_proto, targets_from_proto
 REPORT_PERIOD_S = 0.5
 """How often routers tell the controller what they have in hand, when it has changed."""
 
+CATCH_UP_S = 5.0
+"""How long to wait for snapshots that are on their way; without the controller they may never come."""
+
 _LOOK_S = 0.02
 
 
@@ -78,6 +81,7 @@ class Directory:
         self._routes: RouteTable | None = None
         self._token = ""
         self._outgoing = asyncio.Event()
+        self._received = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._unsent: list[DeploymentId] = []
         self._routes_unsent = False
@@ -207,6 +211,22 @@ class Directory:
                 self._routes = routes
                 for on_change in self._on_routes:
                     on_change(routes)
+
+        self._received.set()
+        self._received = asyncio.Event()
+
+    async def catch_up(self, published: Mapping[DeploymentId, tuple[int, int]]) -> None:
+        """Waits until the routers of this process know these snapshots, or newer ones; a while at most.
+
+        Args:
+            published: versions of what the controller has told; deployments that nobody here calls are left out.
+        """
+        try:
+            async with asyncio.timeout(CATCH_UP_S):
+                while any(one in self._entries and self.router(one).version < of for one, of in published.items()):
+                    await self._received.wait()
+        except TimeoutError:
+            pass
 
     def nudge(self) -> None:
         """Reports now: a call waits for a deployment that has no replica."""

@@ -325,6 +325,11 @@ class Router:
         return self._standing.targets is not None
 
     @property
+    def version(self) -> tuple[int, int]:
+        """Of the snapshot in force; before the first (0, 0)."""
+        return self._standing.targets.version if self._standing.targets is not None else (0, 0)
+
+    @property
     def refusal(self) -> Failure | None:
         """Why it takes no call now; None when it does."""
         return self._standing.refusal

@@ -607,6 +607,8 @@ class DeploymentStatusInfo(message.Message):
     REPLICAS_FIELD_NUMBER: builtins.int
     OPTIONS_JSON_FIELD_NUMBER: builtins.int
     USES_FIELD_NUMBER: builtins.int
+    PUBLISHED_EPOCH_FIELD_NUMBER: builtins.int
+    PUBLISHED_VERSION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name."""
     status: builtins.str
@@ -619,6 +621,10 @@ class DeploymentStatusInfo(message.Message):
     """How many are wanted."""
     options_json: builtins.str
     """Its options as JSON."""
+    published_epoch: builtins.int
+    """The version of what routers were last told of it (watch.proto): the controller's epoch, 0 while nothing was."""
+    published_version: builtins.int
+    """And the number within it."""
     @builtins.property
     def replica_states(self) -> containers.ScalarMap[builtins.str, builtins.int]:
         """How many replicas are in each state."""
@@ -643,10 +649,12 @@ class DeploymentStatusInfo(message.Message):
         replicas: abc.Iterable[ReplicaInfo] | None = ...,
         options_json: builtins.str = ...,
         uses: abc.Iterable[watch_pb2.DeploymentKey] | None = ...,
+        published_epoch: builtins.int = ...,
+        published_version: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["message", b"message", "name", b"name", "options_json", b"options_json", "replica_states", b"replica_states", "replicas", b"replicas", "status", b"status", "status_trigger", b"status_trigger", "target_num_replicas", b"target_num_replicas", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["message", b"message", "name", b"name", "options_json", b"options_json", "published_epoch", b"published_epoch", "published_version", b"published_version", "replica_states", b"replica_states", "replicas", b"replicas", "status", b"status", "status_trigger", b"status_trigger", "target_num_replicas", b"target_num_replicas", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,6 +50,7 @@ def _deployment(proto: controller_pb2.DeploymentStatusInfo) -> DeploymentOvervie
         message=proto.message,
         replica_states=dict(proto.replica_states),
         target_num_replicas=proto.target_num_replicas,
+        published=(proto.published_epoch, proto.published_version),
     )
 
 

@@ -86,6 +86,7 @@ def _docs_path(deployments: tuple[DeploymentSpec, ...], ingress: str, parts: Map
 def _deployment(spec: DeploymentSpec, part: Part, wall_offset_s: float) -> controller_pb2.DeploymentStatusInfo:
     replicas = part.seen.replicas.values()
     states = Counter(replica.phase.state.value for replica in replicas)
+    epoch, version = part.seen.published.version if part.seen.published is not None else (0, 0)
     return controller_pb2.DeploymentStatusInfo(
         name=spec.id.name,
         status=part.status.state.value,
@@ -96,6 +97,8 @@ def _deployment(spec: DeploymentSpec, part: Part, wall_offset_s: float) -> contr
         replicas=[_replica(replica, wall_offset_s) for replica in replicas],
         options_json=options_to_json(spec.options),
         uses=[key_to_proto(used) for used in spec.uses],
+        published_epoch=epoch,
+        published_version=version,
     )
 
 

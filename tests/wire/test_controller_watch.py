@@ -1,6 +1,9 @@
 """The watch stream: snapshots down, reports of load up."""
 
 import asyncio
+from collections.abc import Coroutine
+from random import Random
+from typing import Any
 
 from conditions import until
 from controller_mesh import TOKEN, application, local_mesh
@@ -10,13 +13,16 @@ from meshserve.controller.publisher import Publisher
 from meshserve.controller.watch import WatchService
 from meshserve.core.plan import Plan
 from meshserve.core.seen import Seen
+from meshserve.launch.locator import MeshAddress
 from meshserve.model.control import Desired
 from meshserve.model.ids import DeploymentId
 from meshserve.model.targets import DeploymentTargets
+from meshserve.routing.directory import Directory
 from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.server import start_internal_server
 from meshserve.rpc.token import token_metadata
 from meshserve.v1 import watch_pb2, watch_pb2_grpc
+from meshserve.wire.overview import overview_from_proto
 
 MODEL = DeploymentId("app", "Model")
 KEY = watch_pb2.DeploymentKey(app="app", deployment="Model")
@@ -79,6 +85,41 @@ async def test_reports_of_load_are_summed_and_die_with_their_stream():
     assert len(lost) == 1
     await channel.close()
     await server.stop(None)
+
+
+class ThisLoop:
+    """The test's own loop in the place of the I/O thread."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        return task
+
+
+async def test_whoever_waits_for_a_version_has_heard_what_was_published():
+    async with local_mesh() as mesh:
+        found = asyncio.Event()
+
+        async def locate() -> MeshAddress:
+            await found.wait()
+            return MeshAddress(mesh.controller.address, TOKEN)
+
+        directory = Directory(locate, "driver", "node", ThisLoop(), Random(1))  # type: ignore[arg-type]
+        router = directory.router(MODEL)
+        await mesh.apply(application(num_replicas=2))
+        await mesh.until_state("RUNNING")
+        [told] = overview_from_proto(await mesh.status()).applications["app"].deployments
+        waiting = asyncio.create_task(directory.catch_up({MODEL: told.published, DeploymentId("app", "Other"): (9, 9)}))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        found.set()
+        await waiting
+        assert router.version == told.published
+        assert len(list(router.replicas)) == 2
+        await directory.close()
 
 
 async def test_a_deleted_deployment_that_is_set_again_is_published_with_a_higher_version():
