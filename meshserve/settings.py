@@ -34,6 +34,9 @@ INITIAL_CREDITS = 1024
 SESSION_MESSAGE_BYTES = 1 << 20
 """A session message is closed at about this size, so that frames behind a large one wait shortly."""
 
+PROXY_MIN_DRAIN_S = 30.0
+"""A proxy that is no longer needed stays at least so long: load balancers in front need that to notice."""
+
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """The most gRPC can carry; used inside the mesh, where the session's own limits apply."""
 
@@ -63,6 +66,7 @@ class Settings:
             they say.
         http_middlewares: import path of a function that gives Starlette middlewares for the HTTP ingress.
         controller_callback: import path of a function that the controller's process calls when it starts.
+        proxy_min_drain_s: how long a proxy that is no longer needed stays at least. Read where the mesh is started.
         pack_replicas: fill machines one after the other with replicas; else they are spread. Read by the controller.
     """
 
@@ -82,6 +86,7 @@ class Settings:
     http_keep_alive_s: int = 0
     http_middlewares: str = ""
     controller_callback: str = ""
+    proxy_min_drain_s: float = PROXY_MIN_DRAIN_S
     pack_replicas: bool = False
     shared_memory_bytes: int = 1 << 30
 
@@ -106,6 +111,7 @@ class Settings:
             http_keep_alive_s=int(environ.get("RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S") or 0),
             http_middlewares=environ.get("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", ""),
             controller_callback=environ.get("RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH", ""),
+            proxy_min_drain_s=float(environ.get("RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S") or PROXY_MIN_DRAIN_S),
             pack_replicas=environ.get("RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", "0") == "1",
             shared_memory_bytes=int(environ.get("MESHSERVE_SHARED_MEMORY_BYTES", 1 << 30)),
         )

@@ -20,6 +20,7 @@ from meshserve.api.tracing_config import tracing_text
 from meshserve.api.validation import mistakes
 from meshserve.model.control import ApplicationSpec, Build, Declared, ProxyOptions
 from meshserve.model.declared import Declaration
+from meshserve.settings import Settings
 
 build_entry = "meshserve.api.build_process:build_application"
 
@@ -64,6 +65,7 @@ def proxies_of(file: ServeDeploySchema) -> ProxyOptions:
         json.dumps({**grpc, **named}),
         "" if log is None else config("logging_config", log, LoggingConfig).to_text(),
         tracing_text(file.tracing_config),
+        Settings.from_environment().proxy_min_drain_s,
     )
 
 

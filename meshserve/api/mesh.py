@@ -72,7 +72,8 @@ def proxy_options(
     grpc = config("grpc_options", {} if grpc is None else grpc, gRPCOptions)
     log = "" if logging_config is None else config("logging_config", logging_config, LoggingConfig).to_text()
     traced = tracing_text(tracing_config)
-    return ProxyOptions(ProxyLocation.of(location), http.to_json(), grpc.to_json(http.host), log, traced)
+    drain_s = Settings.from_environment().proxy_min_drain_s
+    return ProxyOptions(ProxyLocation.of(location), http.to_json(), grpc.to_json(http.host), log, traced, drain_s)
 
 
 def ensure_mesh(
@@ -163,7 +164,7 @@ def _flat(options: ProxyOptions) -> dict[str, Any]:
         "grpc_options": options.grpc_json,
         "logging_config": options.logging_json,
     }
-    flat: dict[str, Any] = {"proxy_location": options.location}
+    flat: dict[str, Any] = {"proxy_location": options.location, "min_drain_s": options.min_drain_s}
     for part, text in parts.items():
         flat.update({f"{part}.{name}": value for name, value in json.loads(text or "{}").items()})
     return flat

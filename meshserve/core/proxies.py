@@ -14,12 +14,10 @@ from meshserve.model.control import ProxyOptions
 from meshserve.model.replace import replace
 from meshserve.model.status import ProxyState
 from meshserve.model.targets import RouteTable
+from meshserve.settings import PROXY_MIN_DRAIN_S
 
 CHECK_TIMEOUT_S = 10.0
 """For the answer to one check."""
-
-MIN_DRAIN_S = 30.0
-"""A draining proxy stays at least so long: load balancers in front need that to notice."""
 
 _FIRST_BACKOFF_S = 0.5
 _MAX_BACKOFF_S = 30.0
@@ -61,6 +59,7 @@ def plan_proxies(
         wanted: the nodes that are to have one.
         quick: those that are not wanted end at once; else they drain.
     """
+    min_drain_s = options.min_drain_s if options is not None else PROXY_MIN_DRAIN_S
     proxies: dict[str, SeenProxy] = {}
     actions: list[Action] = []
     for node_id in sorted(wanted - known.keys()):
@@ -68,28 +67,33 @@ def plan_proxies(
             proxies[node_id] = SeenProxy(node_id, ProxyPhase.LAUNCHING, now, starts=1)
             actions.append(StartProxy(node_id, options))
     for proxy in known.values():
-        quick_here = quick or proxy.node_id not in nodes
-        after, issued = _next(proxy, options if proxy.node_id in wanted else None, quick_here, now)
+        drain_s = min_drain_s if proxy.node_id in nodes and not quick else None
+        after, issued = _next(proxy, options if proxy.node_id in wanted else None, drain_s, now)
         actions.extend(issued)
         if after is not None:
             proxies[after.node_id] = after
-    wake_at = min((_wake_at(proxy, now) for proxy in proxies.values()), default=_FOREVER)
+    wake_at = min((_wake_at(proxy, min_drain_s, now) for proxy in proxies.values()), default=_FOREVER)
     return ProxyPlan(proxies if actions or len(proxies) != len(known) else known, tuple(actions), wake_at)
 
 
 def _next(
-    proxy: SeenProxy, options: ProxyOptions | None, quick: bool, now: float
+    proxy: SeenProxy, options: ProxyOptions | None, drain_s: float | None, now: float
 ) -> tuple[SeenProxy | None, tuple[Action, ...]]:
-    """The proxy once the actions are under way; None to forget it. `options` are None when it is not wanted."""
+    """The proxy once the actions are under way; None to forget it.
+
+    Args:
+        options: None when it is not wanted.
+        drain_s: how long it drains then at least; None to end it at once.
+    """
     match proxy.phase:
         case ProxyPhase.LISTED:
             return replace(proxy, phase=ProxyPhase.FINDING, since=now), (FindProxy(proxy.node_id),)
         case ProxyPhase.WAITING:
             return _relaunch(proxy, options, now)
-        case ProxyPhase.LAUNCHING if options is None and quick:
+        case ProxyPhase.LAUNCHING if options is None and drain_s is None:
             return _kill(proxy, now)
         case ProxyPhase.UP | ProxyPhase.DRAINING:
-            return _tend(proxy, options, quick, now)
+            return _tend(proxy, options, drain_s, now)
         case ProxyPhase.BROKEN:
             return _kill(proxy, now)
         case ProxyPhase.KILLING if proxy.since + KILL_AGAIN_S <= now:
@@ -115,11 +119,11 @@ def _relaunch_at(proxy: SeenProxy) -> float:
 
 
 def _tend(
-    proxy: SeenProxy, options: ProxyOptions | None, quick: bool, now: float
+    proxy: SeenProxy, options: ProxyOptions | None, drain_s: float | None, now: float
 ) -> tuple[SeenProxy | None, tuple[Action, ...]]:
-    """A proxy whose process listens."""
+    """A proxy whose process listens; for the arguments see `_next`."""
     address = proxy.process.address if proxy.process is not None else ""
-    if proxy.health.strikes >= STRIKES or (options is None and (quick or _has_drained(proxy, now))):
+    if proxy.health.strikes >= STRIKES or (options is None and _has_drained(proxy, drain_s, now)):
         return _kill(proxy, now)
     actions: tuple[Action, ...] = ()
     if options is None and proxy.phase is ProxyPhase.UP:
@@ -134,9 +138,11 @@ def _tend(
     return proxy, actions
 
 
-def _has_drained(proxy: SeenProxy, now: float) -> bool:
+def _has_drained(proxy: SeenProxy, drain_s: float | None, now: float) -> bool:
+    if drain_s is None:
+        return True
     idle = not proxy.report.ongoing and not proxy.health.checking
-    return proxy.phase is ProxyPhase.DRAINING and idle and proxy.since + MIN_DRAIN_S <= now
+    return proxy.phase is ProxyPhase.DRAINING and idle and proxy.since + drain_s <= now
 
 
 def _kill(proxy: SeenProxy, now: float) -> tuple[SeenProxy, tuple[Action, ...]]:
@@ -144,14 +150,14 @@ def _kill(proxy: SeenProxy, now: float) -> tuple[SeenProxy, tuple[Action, ...]]:
     return replace(proxy, phase=ProxyPhase.KILLING, since=now, status=status), (KillProxy(proxy.node_id),)
 
 
-def _wake_at(proxy: SeenProxy, now: float) -> float:
+def _wake_at(proxy: SeenProxy, min_drain_s: float, now: float) -> float:
     match proxy.phase:
         case ProxyPhase.WAITING:
             times = [_relaunch_at(proxy)]
         case ProxyPhase.KILLING:
             times = [proxy.since + KILL_AGAIN_S]
         case ProxyPhase.UP | ProxyPhase.DRAINING:
-            times = [_FOREVER if proxy.health.checking else proxy.health.check_at, proxy.since + MIN_DRAIN_S]
+            times = [_FOREVER if proxy.health.checking else proxy.health.check_at, proxy.since + min_drain_s]
         case _:
             times = []
     return min((time for time in times if time > now), default=_FOREVER)

@@ -9,6 +9,7 @@ from enum import Enum, IntEnum
 from meshserve.model.declared import FULL, Capacity, Declaration
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import DeploymentOptions
+from meshserve.settings import PROXY_MIN_DRAIN_S
 
 
 class Source(IntEnum):
@@ -89,13 +90,18 @@ class ApplicationSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProxyOptions:
-    """Where proxies run and what they open; the JSON texts are read by the proxies."""
+    """Where proxies run and what they open; the JSON texts are read by the proxies.
+
+    Attributes:
+        min_drain_s: one that is no longer needed stays at least so long: load balancers in front need that to notice.
+    """
 
     location: str = "EveryNode"
     http_json: str = ""
     grpc_json: str = ""
     logging_json: str = ""
     tracing_json: str = ""
+    min_drain_s: float = PROXY_MIN_DRAIN_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class ProxyOptions(message.Message):
     GRPC_JSON_FIELD_NUMBER: builtins.int
     LOGGING_JSON_FIELD_NUMBER: builtins.int
     TRACING_JSON_FIELD_NUMBER: builtins.int
+    MIN_DRAIN_S_FIELD_NUMBER: builtins.int
     location: builtins.str
     """"EveryNode", "HeadOnly" or "Disabled"."""
     http_json: builtins.str
@@ -42,6 +43,8 @@ class ProxyOptions(message.Message):
     """Logging as JSON."""
     tracing_json: builtins.str
     """Whether requests are traced, as JSON (the fields of tracing_config); empty for what the environment says."""
+    min_drain_s: builtins.float
+    """How long a proxy that is no longer needed stays at least, in seconds; absent for the usual time."""
     def __init__(
         self,
         *,
@@ -50,12 +53,15 @@ class ProxyOptions(message.Message):
         grpc_json: builtins.str = ...,
         logging_json: builtins.str = ...,
         tracing_json: builtins.str = ...,
+        min_drain_s: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_min_drain_s", b"_min_drain_s", "min_drain_s", b"min_drain_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["grpc_json", b"grpc_json", "http_json", b"http_json", "location", b"location", "logging_json", b"logging_json", "tracing_json", b"tracing_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_min_drain_s", b"_min_drain_s", "grpc_json", b"grpc_json", "http_json", b"http_json", "location", b"location", "logging_json", b"logging_json", "min_drain_s", b"min_drain_s", "tracing_json", b"tracing_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__min_drain_s: _TypeAlias = typing.Literal["min_drain_s"]  # noqa: Y015
+    _WhichOneofArgType__min_drain_s: _TypeAlias = typing.Literal["_min_drain_s", b"_min_drain_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_drain_s) -> _WhichOneofReturnType__min_drain_s | None: ...
 
 @typing.final
 class CheckRequest(message.Message):

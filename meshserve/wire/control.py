@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshserve.model.control import ApplicationSpec, DeploymentSpec, ProxyOptions, ReplicaRank, Source
 from meshserve.model.ids import DeploymentId
+from meshserve.settings import PROXY_MIN_DRAIN_S
 from meshserve.v1 import controller_pb2, proxy_control_pb2, replica_control_pb2
 from meshserve.wire.options import options_from_json
 from meshserve.wire.targets import key_from_proto
@@ -49,13 +50,19 @@ def proxy_options_to_proto(options: ProxyOptions) -> proxy_control_pb2.ProxyOpti
         grpc_json=options.grpc_json,
         logging_json=options.logging_json,
         tracing_json=options.tracing_json,
+        min_drain_s=options.min_drain_s if options.min_drain_s != PROXY_MIN_DRAIN_S else None,
     )
 
 
 def proxy_options_from_proto(proto: proxy_control_pb2.ProxyOptions) -> ProxyOptions:
     """Options of the proxies from the wire; an empty location is every node."""
     return ProxyOptions(
-        proto.location or "EveryNode", proto.http_json, proto.grpc_json, proto.logging_json, proto.tracing_json
+        proto.location or "EveryNode",
+        proto.http_json,
+        proto.grpc_json,
+        proto.logging_json,
+        proto.tracing_json,
+        proto.min_drain_s if proto.HasField("min_drain_s") else PROXY_MIN_DRAIN_S,
     )
 
 

@@ -53,6 +53,7 @@ def test_every_variable_it_says_is_read_is_read() -> None:
         "RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S": "1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "module:function",
         "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "module:function",
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
         "RAY_ROTATION_MAX_BYTES": "1",
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_SERVE_LOG_TO_STDERR": "0",

@@ -86,6 +86,13 @@ def test_a_proxy_nobody_needs_drains_a_while_and_can_be_called_back():
     assert actions[0] == DrainProxy("n1", "p:1", draining=False)
 
 
+def test_how_long_it_drains_at_least_is_an_option():
+    draining, _, _ = step(UP, 1.0, wanted=())
+    rested = replace(draining, health=replace(draining.health, checking=False, check_at=99.0))
+    found = plan_proxies(ProxyOptions(min_drain_s=2.0), {"n1": rested}, NODES, frozenset(), False, 3.0)
+    assert found.actions == (KillProxy("n1"),)
+
+
 def test_at_the_end_of_the_mesh_it_is_killed_at_once():
     assert step(UP, 1.0, wanted=(), quick=True)[1] == (KillProxy("n1"),)
 
