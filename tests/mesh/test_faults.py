@@ -9,12 +9,13 @@ from contextlib import contextmanager
 
 import httpx
 import ray
+from mesh_conditions import controller_pid, wait_until
 
 import meshserve as serve
 from meshserve.exceptions import ReplicaDiedError
 from meshserve.model.process_names import proxy_name
 from meshserve.schema import ProxyStatus
-from meshserve.settings import CONTROLLER_NAME, NAMESPACE
+from meshserve.settings import NAMESPACE
 
 LIMIT = 4
 
@@ -24,13 +25,6 @@ class Worker:
     async def __call__(self, seconds: float) -> int:
         await asyncio.sleep(seconds)
         return os.getpid()
-
-
-def wait_until(condition, timeout_s=60.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition was not met in time"
-        time.sleep(0.05)
 
 
 async def load(handle, stop):
@@ -152,11 +146,3 @@ def steady_calls(handle):
         stopped.set()
         for thread in threads:
             thread.join()
-
-
-def controller_pid():
-    """The controller's process; 0 while it is being restarted."""
-    try:
-        return ray.get(ray.get_actor(CONTROLLER_NAME, NAMESPACE).info.remote(), timeout=30).pid
-    except ray.exceptions.RayError:
-        return 0
