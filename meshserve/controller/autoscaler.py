@@ -224,6 +224,7 @@ class Autoscaler:
             aggregated_metrics=measure_metrics(memory.metrics, now, look_back_s, function),
             raw_metrics=memory.metrics,
             current_time=now,
+            gang_size=wanted.spec.options.gang_size,
         )
         if running:
             load = measure_load(memory.load, now, look_back_s, function)
@@ -231,12 +232,12 @@ class Autoscaler:
             # Without replicas the past does not matter: a call that waits now starts some, one that left does not.
             reported = self._loads.total(key)
             load = MeasuredLoad(reported.queued + reported.running, reported.queued)
-        return scaling_context(base, load, self._bounds(key, options), memory.state)
+        return scaling_context(base, load, self._bounds(wanted, options), memory.state)
 
-    def _bounds(self, key: DeploymentId, options: AutoscalingOptions) -> Bounds:
-        application = self._ledger.desired.applications.get(key.app)
+    def _bounds(self, wanted: DesiredDeployment, options: AutoscalingOptions) -> Bounds:
+        application = self._ledger.desired.applications.get(wanted.spec.id.app)
         capacity = self._ledger.desired.capacity_of(application.spec) if application is not None else FULL
-        return scaling_bounds(options, capacity.target, capacity.direction)
+        return scaling_bounds(options, capacity.target, capacity.direction, wanted.spec.options.gang_size)
 
     def _fold_metrics(self, memory: _Memory, running: list[SeenReplica], now: float, look_back_s: float) -> None:
         for replica in running:

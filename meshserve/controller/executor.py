@@ -23,7 +23,16 @@ from meshserve.core.measuring import Question
 from meshserve.core.seen import Process, Resources, SeenNode
 from meshserve.launch.actor_launcher import ActorLauncher
 from meshserve.launch.launcher import Launcher, LaunchError, Node, ProcessSpec
-from meshserve.model.process_names import actor_of, proxy_name, proxy_node_of, replica_name, replica_of
+from meshserve.model.gang import GangId
+from meshserve.model.process_names import (
+    actor_of,
+    gang_name,
+    gang_of,
+    proxy_name,
+    proxy_node_of,
+    replica_name,
+    replica_of,
+)
 
 logger = logging.getLogger("meshserve.controller")
 
@@ -118,6 +127,8 @@ class Executor:
             case ac.KillProxy(node_id):
                 name, gone = proxy_name(node_id), ev.ProxyDied(node_id)
                 self._tasks.spawn(("kill", name), self._processes.kill(name, lambda: self._post(gone)))
+            case ac.RemoveGang(gang):
+                self._tasks.spawn(("remove", gang_name(gang)), self._remove_gang(gang))
             case ac.ListProcesses():
                 self._tasks.spawn("the cluster", self._list())
             case ac.LookAtNodes():
@@ -195,6 +206,10 @@ class Executor:
             return ev.ProxyFailed(action.node_id, "it was lost while the controller was away")
         return ev.ProxyLaunched(action.node_id, process)
 
+    async def _remove_gang(self, gang: GangId) -> None:
+        await _insisting(lambda: self._launcher.kill(gang_name(gang)))
+        self._post(ev.GangRemoved(gang))
+
     # -- the cluster and the store -------------------------------------------------------------------------------
 
     async def _list(self) -> None:
@@ -202,7 +217,8 @@ class Executor:
         replicas = tuple(replica for name in names if (replica := replica_of(name)) is not None)
         proxies = tuple(node_id for name in names if (node_id := proxy_node_of(name)) is not None)
         actors = tuple(actor for name in names if (actor := actor_of(name)) is not None)
-        self._post(ev.Listed(replicas, proxies, actors))
+        gangs = tuple(gang for name in names if (gang := gang_of(name)) is not None)
+        self._post(ev.Listed(replicas, proxies, actors, gangs))
 
     async def _look(self) -> None:
         nodes = await _insisting(self._launcher.nodes)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 from meshserve.core.actions import StartActor, StartProxy, StartReplica
+from meshserve.core.waiting import required_resources
 from meshserve.launch.actor_launcher import ActorSpec
 from meshserve.launch.launcher import ProcessSpec
 from meshserve.model.actor_environment import actor_environment
+from meshserve.model.gang import GangContext
+from meshserve.model.options import DeploymentOptions
 from meshserve.model.process_names import actor_name, proxy_name, replica_name
 from meshserve.wire.control import proxy_options_to_proto
+
+_TRACE = 0.001
+"""Of a resource, when only being there matters."""
 
 
 def replica_process(
@@ -24,7 +31,7 @@ def replica_process(
     """
     replica, options = action.replica, action.want.spec.options
     name = replica_name(replica)
-    return ProcessSpec(
+    spec = ProcessSpec(
         name=name,
         entry="meshserve.replica.process:main",
         boot={
@@ -45,6 +52,30 @@ def replica_process(
         group=str(replica.deployment),
         spread=spread,
     )
+    return spec if action.gang is None else _in_gang(spec, action.gang, options)
+
+
+def _in_gang(spec: ProcessSpec, gang: GangContext, options: DeploymentOptions) -> ProcessSpec:
+    """The process of a member, which runs in the first of its bundles of the gang's placement group."""
+    own = options.placement_group_bundles or (_bundle(options),)
+    selector = options.placement_group_bundle_label_selector
+    placement = options.gang_scheduling_config
+    return replace(
+        spec,
+        placement_group=gang.pg_name,
+        placement_group_bundles=own * gang.world_size,
+        placement_group_bundle=gang.rank * len(own),
+        placement_group_strategy=placement.gang_placement_strategy if placement is not None else "PACK",
+        placement_group_bundle_label_selector=selector if len(selector) == 1 else selector * gang.world_size,
+    )
+
+
+def _bundle(options: DeploymentOptions) -> dict[str, float]:
+    """What a replica takes that reserves nothing but what it runs on."""
+    accelerator = options.ray_actor_options.get("accelerator_type")
+    constraint = {f"accelerator_type:{accelerator}": _TRACE} if accelerator else {}
+    # Ray refuses a bundle of nothing.
+    return {**required_resources(options), **constraint} or {"CPU": _TRACE}
 
 
 def shared_actor(action: StartActor) -> ActorSpec:

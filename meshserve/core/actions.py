@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from meshserve.model.control import DesiredDeployment, ProxyOptions, ReplicaRank
+from meshserve.model.gang import GangContext, GangId
 from meshserve.model.ids import ActorId, DeploymentId, ReplicaId
 from meshserve.model.options import ActorOptions, DeploymentOptions, Json
 
@@ -31,6 +32,7 @@ class StartReplica:
 
     replica: ReplicaId
     want: DesiredDeployment
+    gang: GangContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class InitializeReplica:
     address: str
     want: DesiredDeployment
     rank: ReplicaRank
+    gang: GangContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,13 @@ class KillActor:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveGang:
+    """Remove the placement group of a gang that is gone. Ends in GangRemoved."""
+
+    gang: GangId
+
+
+@dataclass(frozen=True, slots=True)
 class StartProxy:
     """Start a proxy on a node. Ends in ProxyLaunched or ProxyFailed; its death is reported."""
 
@@ -201,6 +211,7 @@ Action: TypeAlias = (
     | FindActor
     | CheckActor
     | KillActor
+    | RemoveGang
     | StartProxy
     | FindProxy
     | CheckProxy

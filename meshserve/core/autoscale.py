@@ -8,6 +8,7 @@ has five steps, for the default policy and for every user's:
 3. *Factor*: the difference between that and the replicas that **run** is stretched or damped.
 4. *Delay*: the result must stay above (or below) the **target** for the delay of that direction without a break; a
    change of direction or equality begins anew. A target above 1 comes down to 1 first and only goes to 0 from there.
+   Gangs are wanted whole: the number is rounded up to them before it is compared, and one gang stands in place of 1.
 5. *Bounds*: the result is cut to the bounds, which target capacity moves.
 
 The rules are those of Ray Serve's autoscaler as users can see them.
@@ -19,6 +20,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from meshserve.core.gang_counts import whole_gangs
 from meshserve.core.scaling_policy import (
     checked_answer,
     checked_application_answer,
@@ -172,7 +174,8 @@ def stretch(options: AutoscalingOptions, running: int, wanted: float) -> int:
 
 def _delay(context: AutoscalingContext, state: ScalingState, desired: int) -> ScalingPlan:
     target, now, options = context.target_num_replicas, context.current_time, context.config
-    wanted = max(1, desired) if target > 1 else desired
+    gang_size = context.gang_size
+    wanted = whole_gangs(max(1, desired) if target > gang_size else desired, gang_size)
     direction = (wanted > target) - (wanted < target)
     if direction == 0:
         return _settle(context, replace(state, direction=0), target, desired)
@@ -190,7 +193,7 @@ def _delay(context: AutoscalingContext, state: ScalingState, desired: int) -> Sc
 
 def _settle(context: AutoscalingContext, state: ScalingState, count: int, desired: int) -> ScalingPlan:
     bounds = Bounds(context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas)
-    target = bounds.clip(count)
+    target = bounds.clip(whole_gangs(count, context.gang_size))
     if target > context.target_num_replicas:
         state = replace(state, last_up_at=context.current_time)
     elif target < context.target_num_replicas:

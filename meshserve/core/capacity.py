@@ -9,6 +9,7 @@ import math
 from collections.abc import Set
 
 from meshserve.core.autoscale import Bounds
+from meshserve.core.gang_counts import most_whole_gangs, whole_gangs
 from meshserve.model.declared import FULL, Capacity, CapacityDirection
 from meshserve.model.options import AutoscalingOptions
 
@@ -26,8 +27,9 @@ def scaling_bounds(
     options: AutoscalingOptions,
     target_capacity: float | None = None,
     direction: CapacityDirection = CapacityDirection.NONE,
+    gang_size: int = 1,
 ) -> Bounds:
-    """The bounds of autoscaling at a target capacity.
+    """The bounds of autoscaling at a target capacity, in whole gangs.
 
     While capacity goes up, `initial_replicas` is the lower bound: the cluster that takes over must not begin from the
     load it does not have yet.
@@ -35,7 +37,8 @@ def scaling_bounds(
     lower = options.min_replicas
     if direction is CapacityDirection.UP and options.initial_replicas is not None:
         lower = options.initial_replicas
-    return Bounds(at_capacity(lower, target_capacity), at_capacity(options.max_replicas, target_capacity))
+    upper = most_whole_gangs(at_capacity(options.max_replicas, target_capacity), gang_size)
+    return Bounds(min(whole_gangs(at_capacity(lower, target_capacity), gang_size), upper), upper)
 
 
 def next_capacity(before: Capacity, known: Set[str], target: float | None, names: Set[str]) -> Capacity:

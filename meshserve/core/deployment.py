@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from meshserve.core.actions import Action
 from meshserve.core.deployment_actors import actors_wake_at, end_actors, keep_actors
-from meshserve.core.migration import leaves_at, migrate, retire_at
+from meshserve.core.gangs import assemble, release, share_fate
+from meshserve.core.migration import leaving, migrate, retire_at
 from meshserve.core.ranks import initialize
 from meshserve.core.rollout import judge, retry_at, roll, scale_down, scale_up
 from meshserve.core.scene import Scene, Step
@@ -31,7 +32,9 @@ _ANY = frozenset(Phase)
 
 STEPS: tuple[tuple[Step, frozenset[Phase] | None], ...] = (
     (describe, frozenset({Phase.LISTED})),  # first: nothing can be decided about what is not known
+    (assemble, _ANY),  # before all that looks at ready replicas
     (migrate, SERVING),  # before retiring, which it may call for
+    (share_fate, _ANY),  # before retiring too; what ends below ends for whole gangs by itself
     (retire, _ANY),
     (keep_actors, None),  # what replicas share comes before them
     (judge, None),  # may give the version up, which the next three respect
@@ -43,6 +46,7 @@ STEPS: tuple[tuple[Step, frozenset[Phase] | None], ...] = (
     (settle, None),  # last of those that look at ready replicas: sees them as they now are
     (reap, STOPPING),
     (end_actors, None),  # after all that may need them
+    (release, None),  # after all that ends replicas
 )
 """Each with the phases of the replicas it is about: it is left out where there are none. None for one that may have to
 do something although there is no replica at all."""
@@ -143,14 +147,15 @@ def _shown(deployment: SeenDeployment, scene: Scene) -> DeploymentStatus:
 def _wake_at(deployment: SeenDeployment, scene: Scene) -> float:
     want = deployment.want
     times = [text_changes_at(deployment, scene.now), actors_wake_at(deployment, scene.now)]
+    leaves_at = leaving(deployment, scene)
     for replica in deployment.replicas.values():
         if replica.phase in STOPPING:
             times.append(kill_at(deployment, replica))
         elif replica.phase in SERVING:
             if not replica.health.checking:
                 times.append(replica.health.check_at)
-            if replica.phase is Phase.MIGRATING and leaves_at(replica, scene):
-                times.append(retire_at(deployment, replica, scene))
+            if replica.phase is Phase.MIGRATING and replica.id.tag in leaves_at:
+                times.append(retire_at(deployment, replica, leaves_at[replica.id.tag]))
         elif replica.phase in RECOVERING:
             times.append(scene.publish_at)
     if want is not None and not want.deleting and not deployment.attempts.given_up:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from meshserve.core.capacity import at_capacity, scaling_bounds
+from meshserve.core.gang_counts import whole_gangs
 from meshserve.core.weights import build_version, changes_only_count
 from meshserve.model.control import (
     ApplicationSpec,
@@ -99,15 +100,17 @@ def wanted_deployment(app: ApplicationSpec, spec: DeploymentSpec, generation: in
 def _first_count(spec: DeploymentSpec, before: DesiredDeployment | None, capacity: Capacity) -> tuple[int, CountSource]:
     """How many replicas a deployment that was just set has: autoscaled ones keep theirs as far as the bounds allow."""
     auto = spec.options.autoscaling_config
+    gang_size = spec.options.gang_size
     if auto is None:
-        return at_capacity(spec.options.num_replicas, capacity.target), CountSource.PEOPLE
-    bounds = scaling_bounds(auto, capacity.target, capacity.direction)
+        count = at_capacity(spec.options.num_replicas, capacity.target)
+        return whole_gangs(count, gang_size), CountSource.PEOPLE
+    bounds = scaling_bounds(auto, capacity.target, capacity.direction, gang_size)
     fresh = before is None or before.deleting
     changed = fresh or (before is not None and before.spec.options.autoscaling_config != auto)
     if auto.initial_replicas is not None and changed:
-        return at_capacity(auto.initial_replicas, capacity.target), CountSource.AUTOSCALER
+        return whole_gangs(at_capacity(auto.initial_replicas, capacity.target), gang_size), CountSource.AUTOSCALER
     count = bounds.lower if before is None or fresh else before.count
-    return bounds.clip(count), CountSource.AUTOSCALER
+    return bounds.clip(whole_gangs(count, gang_size)), CountSource.AUTOSCALER
 
 
 def delete_applications(desired: Desired, names: Iterable[str]) -> Desired:
@@ -130,9 +133,15 @@ def shut_down(desired: Desired) -> Desired:
 
 
 def set_count(desired: Desired, deployment: DeploymentId, count: int, source: CountSource) -> Desired:
-    """A deployment is to have so many replicas; one that is unknown, going away or has them already is left alone."""
+    """A deployment is to have so many replicas, rounded up to whole gangs.
+
+    One that is unknown, going away or has them already is left alone.
+    """
     before = desired.deployments.get(deployment)
-    if before is None or before.deleting or before.count == count:
+    if before is None or before.deleting:
+        return desired
+    count = whole_gangs(count, before.spec.options.gang_size)
+    if before.count == count:
         return desired
     after = replace(before, count=count, count_source=source)
     return replace(desired, deployments={**desired.deployments, deployment: after})

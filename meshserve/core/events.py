@@ -10,17 +10,26 @@ from typing import TypeAlias
 
 from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Resources, SeenNode
 from meshserve.model.control import ReplicaRank
+from meshserve.model.gang import GangContext, GangId
 from meshserve.model.ids import ActorId, ReplicaId
 from meshserve.model.options import DeploymentOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """These processes ran when the controller began: replicas, proxies by node id, actors that replicas share."""
+    """What was there when the controller began.
+
+    Attributes:
+        replicas: processes of replicas.
+        proxies: processes of proxies, by node id.
+        actors: those that replicas share.
+        gangs: those that have a placement group.
+    """
 
     replicas: tuple[ReplicaId, ...]
     proxies: tuple[str, ...]
     actors: tuple[ActorId, ...] = ()
+    gangs: tuple[GangId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,7 @@ class ReplicaDescribed:
     rank: ReplicaRank | None
     introduction: Introduction
     started_at: float
+    gang: GangContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +162,13 @@ class ReplicaDied:
     """Its process is gone."""
 
     replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class GangRemoved:
+    """The placement group of a gang is gone."""
+
+    gang: GangId
 
 
 ReplicaEvent: TypeAlias = (
@@ -252,4 +269,4 @@ class ProxyDied:
 
 ProxyEvent: TypeAlias = ProxyLaunched | ProxyFailed | ProxyChecked | ProxyUnreachable | ProxyDied
 
-Event: TypeAlias = Listed | NodesSeen | ReplicaEvent | ActorEvent | ProxyEvent
+Event: TypeAlias = Listed | NodesSeen | ReplicaEvent | GangRemoved | ActorEvent | ProxyEvent

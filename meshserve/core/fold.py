@@ -12,11 +12,13 @@ from typing import Any
 from meshserve.core import events as ev
 from meshserve.core.fold_actor import fold_actor
 from meshserve.core.fold_proxy import fold_proxy
+from meshserve.core.gangs import failed_before
 from meshserve.core.health import STRIKES, failed, next_check_at, passed
 from meshserve.core.seen import (
     SERVING,
     STARTING,
     STOPPING,
+    UNHEALTHY,
     Build,
     Cluster,
     Health,
@@ -31,6 +33,7 @@ from meshserve.core.seen import (
 from meshserve.core.seen_actors import ActorPhase, SeenActor
 from meshserve.core.status import StatusEvent, transition
 from meshserve.core.weights import build_version
+from meshserve.model.gang import GangContext
 from meshserve.model.ids import ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.replace import replace
@@ -50,6 +53,8 @@ def fold(seen: Seen, event: ev.Event, now: float) -> Seen:
             return replace(seen, cluster=_cluster(seen.cluster, event, now))
         case ev.ActorReady() | ev.ActorFailed() | ev.ActorHealthy() | ev.ActorUnhealthy() | ev.ActorDied():
             return _fold_actor(seen, event, now)
+        case ev.GangRemoved():
+            return _gang_removed(seen, event)
         case ev.ProxyLaunched() | ev.ProxyFailed() | ev.ProxyChecked() | ev.ProxyUnreachable() | ev.ProxyDied():
             proxy = seen.proxies.get(event.node_id)
             if proxy is None:
@@ -91,9 +96,20 @@ def _listed(seen: Seen, event: ev.Listed, now: float) -> Seen:
         deployment = deployments.get(actor.deployment) or SeenDeployment(actor.deployment, since=now)
         known = deployment.actors.having(SeenActor(actor, ActorPhase.LISTED, now))
         deployments[actor.deployment] = replace(deployment, actors=known)
+    for gang in event.gangs:
+        deployment = deployments.get(gang.deployment) or SeenDeployment(gang.deployment, since=now)
+        deployments[gang.deployment] = replace(deployment, gangs={gang.tag: False, **deployment.gangs})
     for node_id in event.proxies:
         proxies.setdefault(node_id, SeenProxy(node_id, ProxyPhase.LISTED, now))
     return replace(seen, listed=True, deployments=deployments, proxies=proxies)
+
+
+def _gang_removed(seen: Seen, event: ev.GangRemoved) -> Seen:
+    deployment = seen.deployments.get(event.gang.deployment)
+    if deployment is None:
+        return seen
+    rest = {tag: removing for tag, removing in deployment.gangs.items() if tag != event.gang.tag}
+    return replace(seen, deployments={**seen.deployments, deployment.id: replace(deployment, gangs=rest)})
 
 
 def _found(replica: ReplicaId, now: float) -> SeenReplica:
@@ -149,14 +165,11 @@ def _ready(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaRe
         return deployment
     replica = _logging_to(replica, event.log_path)
     health = passed(replica.health, _check_at(deployment, replica, replica.health, now))
-    after = _enter(deployment, replica, Phase.READY, now, introduction=event.introduction, health=health)
-    if not _is_wanted(deployment, replica):
+    phase = Phase.READY if replica.gang is None else Phase.ASSEMBLING
+    after = _enter(deployment, replica, phase, now, introduction=event.introduction, health=health)
+    if phase is Phase.ASSEMBLING or not _is_wanted(deployment, replica):
         return after
-    attempts = deployment.attempts
-    # One good replica shows that the version can start; what fails from now on is tried for ever. Not so
-    # in a rolling update, where every attempt costs a replica of the version that still serves.
-    given_up = attempts.given_up if attempts.rolling else ""
-    return replace(after, attempts=replace(attempts, succeeded=True, given_up=given_up))
+    return replace(after, attempts=deployment.attempts.proven())
 
 
 def _failed(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaFailed, now: float) -> SeenDeployment:
@@ -166,7 +179,7 @@ def _failed(deployment: SeenDeployment, replica: SeenReplica, event: ev.ReplicaF
 
 
 def _count_failure(deployment: SeenDeployment, replica: SeenReplica, message: str, now: float) -> SeenDeployment:
-    if not _is_wanted(deployment, replica):
+    if not _is_wanted(deployment, replica) or failed_before(deployment, replica):
         return deployment
     attempts = deployment.attempts
     return replace(
@@ -220,7 +233,7 @@ def _unhealthy(
 
 def _unwell(deployment: SeenDeployment, replica: SeenReplica, message: str, now: float) -> SeenDeployment:
     """A serving replica is to be replaced because it is not well; it still gets to end its calls."""
-    after = _put(deployment, replace(replica, retire="unhealthy", ranking=False))
+    after = _put(deployment, replace(replica, retire=UNHEALTHY, ranking=False))
     return _health_failed(after, replica, f"Replica {replica.id} is replaced: {message}", now)
 
 
@@ -252,12 +265,22 @@ def _described(
         build=Build(version, event.options, event.route_prefix),
         rank=event.rank,
         introduction=event.introduction,
+        gang=event.gang,
         retire="draining" if event.draining else _forgotten(deployment, event),
         health=passed(replica.health, _check_at(deployment, replica, replica.health, now)),
     )
+    if event.gang is not None:
+        return _in_gang(after, event.gang)  # whether its version can start is not for one of a gang to say
     if deployment.want is None or deployment.want.version != version:
         return after
     return replace(after, attempts=replace(after.attempts, succeeded=True))
+
+
+def _in_gang(deployment: SeenDeployment, gang: GangContext | None) -> SeenDeployment:
+    """With the gang of a recovered replica noted."""
+    if gang is None:
+        return deployment
+    return replace(deployment, gangs={gang.gang_id: False, **deployment.gangs})
 
 
 def _half_made(
@@ -271,7 +294,7 @@ def _half_made(
     if not wanted or event.draining or _forgotten(deployment, event):
         return _enter(deployment, replica, Phase.BROKEN, now)
     build = Build(version, event.options, event.route_prefix)
-    return _enter(
+    after = _enter(
         deployment,
         replica,
         Phase.LAUNCHED,
@@ -280,7 +303,9 @@ def _half_made(
         started_at=event.started_at,
         build=build,
         rank=event.rank,
+        gang=event.gang,
     )
+    return _in_gang(after, event.gang)
 
 
 def _forgotten(deployment: SeenDeployment, event: ev.ReplicaDescribed) -> str:

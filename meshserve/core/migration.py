@@ -1,8 +1,9 @@
-"""Replicas on a node that goes away: their successors come first, then they end."""
+"""Replicas on a node that goes away, and the rest of their gangs: their successors come first, then they end."""
 
 from __future__ import annotations
 
 from meshserve.core.actions import Action
+from meshserve.core.gangs import fitting, units
 from meshserve.core.scene import Scene
 from meshserve.core.seen import Phase, SeenDeployment, SeenReplica
 from meshserve.core.status import StatusEvent, transition
@@ -15,34 +16,43 @@ def migrate(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, t
     want = deployment.want
     if want is None or want.deleting:
         return deployment, ()
+    leaves_at = leaving(deployment, scene)
     changed: dict[str, SeenReplica] = {}
     for tag, replica in deployment.replicas.items():
-        if replica.phase is Phase.READY and leaves_at(replica, scene):
+        if replica.phase is Phase.READY and tag in leaves_at:
             changed[tag] = replace(replica, phase=Phase.MIGRATING)
-        elif replica.phase is Phase.MIGRATING and not leaves_at(replica, scene):
+        elif replica.phase is Phase.MIGRATING and tag not in leaves_at:
             changed[tag] = replace(replica, phase=Phase.READY)
     deployment = deployment.having(changed)
     migrating = [one for one in deployment.replicas.values() if one.phase is Phase.MIGRATING and not one.retire]
     if not migrating:
         return deployment, ()
     ready = sum(one.phase is Phase.READY and not one.retire for one in deployment.replicas.values())
-    succeeded = migrating[: max(ready + len(migrating) - want.count, 0)]
-    hurried = [one for one in migrating[len(succeeded) :] if retire_at(deployment, one, scene) <= scene.now]
-    leaving = (*succeeded, *hurried)
-    deployment = deployment.having({one.id.tag: replace(one, retire="its node goes away") for one in leaving})
+    ending = {one.id.tag: one for one in fitting(migrating, ready + len(migrating) - want.count)}
+    rest = (one for one in migrating if one.id.tag not in ending)
+    hurried = {one.id.tag: one for one in rest if retire_at(deployment, one, leaves_at[one.id.tag]) <= scene.now}
+    ending |= hurried
+    deployment = deployment.having({tag: replace(one, retire="its node goes away") for tag, one in ending.items()})
     if hurried:
         message = f"{len(hurried)} replicas end before their successors are ready, since their node goes away."
         deployment = replace(deployment, status=transition(deployment.status, StatusEvent.HEALTH_FAILED, message))
     return deployment, ()
 
 
-def leaves_at(replica: SeenReplica, scene: Scene) -> float:
-    """When the replica's node goes away; 0 when it stays or is not known."""
-    node = scene.nodes.get(replica.process.node_id) if replica.process is not None else None
-    return node.leaves_at if node is not None else 0.0
+def leaving(deployment: SeenDeployment, scene: Scene) -> dict[str, float]:
+    """When a replica, or another one of its gang, loses its node: by tag, for those on nodes that go away."""
+    nodes = {node_id: node.leaves_at for node_id, node in scene.nodes.items() if node.leaves_at}
+    if not nodes:
+        return {}
+    found: dict[str, float] = {}
+    for unit in units(deployment.replicas.values()):
+        times = [nodes[one.process.node_id] for one in unit if one.process is not None and one.process.node_id in nodes]
+        if times:
+            found |= {one.id.tag: min(times) for one in unit}
+    return found
 
 
-def retire_at(deployment: SeenDeployment, replica: SeenReplica, scene: Scene) -> float:
+def retire_at(deployment: SeenDeployment, replica: SeenReplica, leaves_at: float) -> float:
     """The last moment at which a migrating replica can still end its calls before its node is gone."""
     options = deployment.want.spec.options if deployment.want is not None else replica.build.options
-    return leaves_at(replica, scene) - options.graceful_shutdown_timeout_s - DESTRUCTION_S
+    return leaves_at - options.graceful_shutdown_timeout_s - DESTRUCTION_S

@@ -92,7 +92,7 @@ def initialize(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment
                 rank = next_rank(_placed(deployment.having(changed)).values(), node_id)
                 build = Build(want.version, want.spec.options, want.route_prefix)
             changed[tag] = replace(replica, phase=Phase.INITIALIZING, since=scene.now, rank=rank, build=build)
-            actions.append(InitializeReplica(replica.id, replica.address, want, rank))
+            actions.append(InitializeReplica(replica.id, replica.address, want, rank, replica.gang))
     return deployment.having(changed), tuple(actions)
 
 

@@ -10,7 +10,7 @@ replicas starting in their place and replicas that take new options share this b
 more replicas may run during the rollout, and an outdated one is stopped only when enough others are ready.
 
 Scaling down comes first, since it may do away with what would have to be updated; then the rollout; then scaling up,
-which also heals.
+which also heals. Gangs (`core.gangs`) start and stop as a whole in all three.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Iterable, Mapping
 
 from meshserve.core.actions import Action, KillReplica, ReconfigureReplica, RecordFailure, StartReplica
 from meshserve.core.deployment_actors import are_ready
+from meshserve.core.gang_counts import whole_gangs
+from meshserve.core.gangs import fitting, line_ups, units
 from meshserve.core.scene import Scene
 from meshserve.core.seen import (
     ACTIVE,
@@ -36,7 +38,6 @@ from meshserve.core.status import StatusEvent, transition
 from meshserve.core.stopping import stop_each
 from meshserve.core.weights import needs_reconfigure
 from meshserve.model.control import DesiredDeployment
-from meshserve.model.ids import ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.replace import replace
 
@@ -59,8 +60,8 @@ def _needs_options(replica: SeenReplica, want: DesiredDeployment) -> bool:
 
 
 def batch_size(options: DeploymentOptions, count: int) -> int:
-    """How many ready replicas a rollout may take away at a time."""
-    return max(int(options.rolling_update_percentage * count), 1)
+    """How many ready replicas a rollout may take away at a time: whole gangs of them."""
+    return whole_gangs(max(int(options.rolling_update_percentage * count), 1), options.gang_size)
 
 
 def attempts_allowed(options: DeploymentOptions, count: int) -> int:
@@ -83,7 +84,8 @@ def _allowed(deployment: SeenDeployment, want: DesiredDeployment) -> int:
     if not surge or deployment.attempts.given_up:
         return want.count
     old = any(one.build.version != want.version for one in deployment.replicas.values() if one.phase is Phase.READY)
-    return want.count + math.ceil(surge * want.count / 100) if old else want.count
+    more = whole_gangs(math.ceil(surge * want.count / 100), want.spec.options.gang_size) if old else 0
+    return want.count + more
 
 
 def _in(phases: Iterable[Phase], deployment: SeenDeployment) -> list[SeenReplica]:
@@ -136,13 +138,21 @@ def scale_down(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment
     if excess <= 0:
         return deployment, ()
     order = _Dispensable(deployment, want, scene).order(candidates)
-    deployment, stops = stop_each(deployment, order[:excess], scene)
+    deployment, stops = stop_each(deployment, fitting(order, excess), scene)
+    if not stops:
+        return deployment, ()  # what is too much is less than a gang of another size; the rollout does away with it
     # The last outdated replica may have been among them: with it goes the allowance for surge.
     deployment, more = scale_down(deployment, scene)
     return deployment, (*stops, *more)
 
 
-_PROGRESS = {Phase.LAUNCHING: 0, Phase.LAUNCHED: 1, Phase.INITIALIZING: 2, Phase.RECONFIGURING: 3}
+_PROGRESS = {
+    Phase.LAUNCHING: 0,
+    Phase.LAUNCHED: 1,
+    Phase.INITIALIZING: 2,
+    Phase.ASSEMBLING: 3,
+    Phase.RECONFIGURING: 4,
+}
 
 
 class _Dispensable:
@@ -176,20 +186,27 @@ def roll(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tupl
     want = deployment.want
     if want is None or want.deleting or not deployment.attempts.rolling or deployment.attempts.given_up:
         return deployment, ()
-    active = _in(ACTIVE, deployment)
-    if len(active) > _allowed(deployment, want) or any(replica.phase in RECOVERING for replica in active):
+    if any(replica.phase in RECOVERING for replica in deployment.replicas.values()):
         return deployment, ()
     options = want.spec.options
     ready = _in((Phase.READY,), deployment)
     floor = max(want.count - batch_size(options, want.count), 0)
     replaceable = len(ready) - (want.count if options.max_surge_percent else floor)
-    old = [replica for replica in ready if replica.build.version != want.version][: max(replaceable, 0)]
-    if not are_ready(deployment):
-        old = []
+    old = [one for one in ready if one.build.version != want.version] if are_ready(deployment) else []
+    old = _replaced(deployment, old, replaceable)
     deployment, stops = stop_each(deployment, old, scene)
     spare = max(len(ready) - len(old) - floor, 0)
     deployment, sends = _send_options(deployment, want, spare, scene)
     return deployment, (*stops, *sends)
+
+
+def _replaced(deployment: SeenDeployment, old: list[SeenReplica], replaceable: int) -> list[SeenReplica]:
+    """Those to stop now, gangs as a whole."""
+    chosen = fitting(old, replaceable)
+    if chosen or not old or replaceable <= 0 or any(one.phase not in SERVING for one in deployment.replicas.values()):
+        return chosen
+    # Nothing else is under way, and gangs do not fit into the budget: some are of another size than wanted now.
+    return min(units(old), key=len)
 
 
 def _send_options(
@@ -230,9 +247,12 @@ def scale_up(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, 
     fresh = [one for one in active if one.build.version == want.version or one.phase in RECOVERING]
     missing = min(places, want.count - len(fresh))
     build = Build(want.version, want.spec.options, want.route_prefix)
-    started: dict[str, SeenReplica] = {}
-    for _ in range(missing):
-        replica = ReplicaId(deployment.id, scene.new_id())
-        started[replica.tag] = SeenReplica(replica, Phase.LAUNCHING, scene.now, scene.now, build)
-    actions = tuple(StartReplica(replica.id, want) for replica in started.values())
+    started = {
+        replica.tag: SeenReplica(replica, Phase.LAUNCHING, scene.now, scene.now, build, gang=gang)
+        for replica, gang in line_ups(deployment.id, want.spec.options, missing, scene.new_id)
+    }
+    actions = tuple(StartReplica(replica.id, want, replica.gang) for replica in started.values())
+    gangs = {one.gang.gang_id: False for one in started.values() if one.gang is not None}
+    if gangs:
+        deployment = replace(deployment, gangs={**deployment.gangs, **gangs})
     return deployment.having(started), actions

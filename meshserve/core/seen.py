@@ -12,6 +12,7 @@ from enum import Enum
 
 from meshserve.core.seen_actors import SeenActors
 from meshserve.model.control import DesiredDeployment, ReplicaRank
+from meshserve.model.gang import GangContext
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.replace import replace
@@ -32,6 +33,7 @@ class Phase(Enum):
     LAUNCHING = ReplicaState.STARTING, "its process was asked for"
     LAUNCHED = ReplicaState.STARTING, "its process listens, or constructs user code for an earlier controller"
     INITIALIZING = ReplicaState.STARTING, "user code is being constructed"
+    ASSEMBLING = ReplicaState.STARTING, "it is well and waits for the rest of its gang"
     LISTED = ReplicaState.RECOVERING, "found by name after a restart of the controller"
     DESCRIBING = ReplicaState.RECOVERING, "it was asked what it is"
     READY = ReplicaState.RUNNING, "it serves"
@@ -50,12 +52,15 @@ class Phase(Enum):
         return self.value[0]
 
 
-STARTING = frozenset({Phase.LAUNCHING, Phase.LAUNCHED, Phase.INITIALIZING})
+STARTING = frozenset({Phase.LAUNCHING, Phase.LAUNCHED, Phase.INITIALIZING, Phase.ASSEMBLING})
 RECOVERING = frozenset({Phase.LISTED, Phase.DESCRIBING})
 SERVING = frozenset({Phase.READY, Phase.MIGRATING})
 STOPPING = frozenset({Phase.DRAINING, Phase.BROKEN, Phase.KILLING})
 ACTIVE = STARTING | RECOVERING | {Phase.READY, Phase.RECONFIGURING}
 """Counts towards the wanted number. A migrating replica does not: its successor has to come first."""
+
+UNHEALTHY = "unhealthy"
+"""Why a replica has to stop that serves and is not well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,7 @@ class SeenReplica:
         rank: None until its node is known.
         ranking: a new rank was sent and is not yet confirmed.
         retire: why it has to stop; empty while it may stay.
+        gang: it belongs to; None for none, and while that is not known.
     """
 
     id: ReplicaId
@@ -147,6 +153,7 @@ class SeenReplica:
     report: Report = field(default_factory=Report)
     stats: Stats = field(default_factory=Stats)
     retire: str = ""
+    gang: GangContext | None = None
 
     @property
     def address(self) -> str:
@@ -174,6 +181,14 @@ class Attempts:
     rolling: bool = False
     given_up: str = ""
 
+    def proven(self) -> Attempts:
+        """Once a replica, or a whole gang, of the wanted version is ready.
+
+        It shows that the version can start; what fails from now on is tried for ever. Not so in a rolling update, where
+        every attempt costs a replica of the version that still serves.
+        """
+        return replace(self, succeeded=True, given_up=self.given_up if self.rolling else "")
+
 
 @dataclass(frozen=True, slots=True)
 class SeenDeployment:
@@ -185,6 +200,7 @@ class SeenDeployment:
         since: when `want` last changed.
         published: what routers were last told; None while nothing was.
         actors: what its replicas share.
+        gangs: those that may have a placement group, and whether its removal was asked for.
     """
 
     id: DeploymentId
@@ -197,11 +213,12 @@ class SeenDeployment:
     attempts: Attempts = field(default_factory=Attempts)
     published: DeploymentTargets | None = None
     actors: SeenActors = field(default_factory=SeenActors)
+    gangs: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
-        """Whether no process of it is left."""
-        return not self.replicas and not self.actors.all
+        """Whether nothing of it runs or holds a place."""
+        return not self.replicas and not self.actors.all and not self.gangs
 
     def having(self, replicas: Mapping[str, SeenReplica]) -> SeenDeployment:
         """With some replicas put in the place of their former selves; the same object when there are none."""

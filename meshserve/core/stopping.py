@@ -9,6 +9,7 @@ may hold more for it than the process.
 from __future__ import annotations
 
 from meshserve.core.actions import Action, DrainReplica, KillReplica
+from meshserve.core.gangs import with_gangs
 from meshserve.core.scene import Scene
 from meshserve.core.seen import RECOVERING, STARTING, STOPPING, Phase, SeenDeployment, SeenReplica
 from meshserve.model.options import DeploymentOptions
@@ -43,10 +44,10 @@ def stop(replica: SeenReplica, options: DeploymentOptions, scene: Scene) -> tupl
 def stop_each(
     deployment: SeenDeployment, replicas: list[SeenReplica], scene: Scene
 ) -> tuple[SeenDeployment, tuple[Action, ...]]:
-    """Stops some replicas of a deployment."""
+    """Stops some replicas of a deployment, and the rest of their gangs."""
     changed: dict[str, SeenReplica] = {}
     actions: list[Action] = []
-    for replica in replicas:
+    for replica in with_gangs(deployment, replicas):
         options = deployment.want.spec.options if deployment.want is not None else replica.build.options
         after, issued = stop(replica, options, scene)
         if issued:

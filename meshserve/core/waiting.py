@@ -21,6 +21,7 @@ _DOING = {
     Phase.LAUNCHING: "for a process",
     Phase.LAUNCHED: "for a process",
     Phase.INITIALIZING: "for the constructor and the first health check",
+    Phase.ASSEMBLING: "for the rest of their gang",
     Phase.LISTED: "to be recovered",
     Phase.DESCRIBING: "to be recovered",
     Phase.RECONFIGURING: "for new options to be taken",
@@ -63,19 +64,21 @@ def _slow_process(deployment: SeenDeployment, options: DeploymentOptions, resour
     since = min((one.since for one in deployment.replicas.values() if one.phase is Phase.LAUNCHING), default=now)
     if since + SHORTAGE_S > now:
         return ""
-    needs = required_resources(options)
+    needs = {name: amount * options.gang_size for name, amount in required_resources(options).items()}
+    gang = options.gang_scheduling_config is not None
     short = {name: amount for name, amount in needs.items() if amount > resources.free.get(name, 0.0)}
     if short:
         lacks = ", ".join(
             f"{name} (needs {amount:g}, free {resources.free.get(name, 0.0):g} of {resources.total.get(name, 0.0):g})"
             for name, amount in short.items()
         )
-        return f"Each replica needs more than is free in the cluster: {lacks}."
+        who = f"gang of {options.gang_size} replicas" if gang else "replica"
+        return f"Each {who} needs more than is free in the cluster: {lacks}."
     if since + SLOW_S > now:
         return ""
     return (
         f"A process has been waited for more than {SLOW_S:g} s although {_listed(needs)} are free: a runtime "
-        "environment may be being installed, or no single node has room."
+        f"environment may be being installed, or no single node has room{' for a member of a gang' if gang else ''}."
     )
 
 

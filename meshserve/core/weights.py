@@ -25,6 +25,7 @@ _HEAVY = (
     "placement_group_strategy",
     "placement_group_bundle_label_selector",
     "max_replicas_per_node",
+    "gang_scheduling_config",
 )
 
 _IN_PLACE = (
@@ -61,7 +62,7 @@ def _made_of(actor: ActorOptions) -> dict[str, Any]:
 
 
 def _digest(values: list[Any]) -> str:
-    return blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return blake2b(json.dumps(values, sort_keys=True, default=asdict).encode(), digest_size=8).hexdigest()
 
 
 def needs_reconfigure(applied: DeploymentOptions, wanted: DeploymentOptions) -> bool:

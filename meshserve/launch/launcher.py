@@ -20,7 +20,9 @@ class ProcessSpec:
         actor_options: resources, runtime_env and labels, in Ray's terms.
         node_id: the node it must run on, or empty for any.
         spread: prefer nodes with fewer processes; else pack.
-        placement_group_bundles: a placement group of its own to run in (bundle 0), or empty.
+        placement_group_bundles: of the placement group to run in; empty for none.
+        placement_group_bundle: which of them it runs in.
+        placement_group: the name of the group, which all processes share that name it; empty for one of its own.
         placement_group_strategy: of that group.
         placement_group_bundle_label_selector: of that group.
         max_per_node: at most so many processes with this `group` on a node, or None.
@@ -36,6 +38,8 @@ class ProcessSpec:
     node_id: str = ""
     spread: bool = True
     placement_group_bundles: tuple[Mapping[str, float], ...] = ()
+    placement_group_bundle: int = 0
+    placement_group: str = ""
     placement_group_strategy: str = "PACK"
     placement_group_bundle_label_selector: tuple[Mapping[str, str], ...] = ()
     max_per_node: int | None = None
@@ -141,13 +145,16 @@ class Launcher(Protocol):
         """Returns when the process is known to be dead."""
 
     async def kill(self, name: str) -> None:
-        """Ends a process at once, with its placement group; an unknown name is ignored."""
+        """Ends a process at once, with a placement group of its own; an unknown name is ignored.
+
+        The name of a shared placement group removes that.
+        """
 
     async def find(self, name: str) -> Started | None:
         """The process of that name if it is alive."""
 
     async def names(self) -> tuple[str, ...]:
-        """All live processes of the mesh, and dead ones of which something is left that `kill` removes."""
+        """All live processes of the mesh, and placement groups: all that `kill` ends or removes."""
 
     async def nodes(self) -> tuple[Node, ...]:
         """The live machines of the cluster."""

@@ -28,7 +28,7 @@ def actor_options(spec: ProcessSpec, group: PlacementGroup | None) -> dict[str, 
 
     Args:
         spec: the process.
-        group: the placement group that was made for it, or None.
+        group: the placement group it runs in, or None.
     """
     options: dict[str, Any] = {
         # Ray would reserve a core for placing an actor and give it back when it runs; here it keeps what it asked for.
@@ -52,7 +52,9 @@ def actor_options(spec: ProcessSpec, group: PlacementGroup | None) -> dict[str, 
 def _strategy(spec: ProcessSpec, group: PlacementGroup | None) -> Any:
     if group is not None:
         return PlacementGroupSchedulingStrategy(
-            group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
+            group,
+            placement_group_bundle_index=spec.placement_group_bundle,
+            placement_group_capture_child_tasks=True,
         )
     if spec.node_id:
         return NodeAffinitySchedulingStrategy(spec.node_id, soft=False)

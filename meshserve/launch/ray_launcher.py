@@ -13,16 +13,11 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util.placement_group import (
-    PlacementGroup,
-    get_placement_group,
-    placement_group,
-    remove_placement_group,
-)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from meshserve.launch.launcher import LaunchError, Node, ProcessSpec, Started, WorkSpec
 from meshserve.launch.placement import actor_options
+from meshserve.launch.ray_groups import PlacementGroups
 from meshserve.launch.ray_host import RayHost
 from meshserve.launch.ray_nodes import live_nodes
 from meshserve.settings import NAMESPACE
@@ -39,15 +34,16 @@ class RayLauncher:
 
     def __init__(self) -> None:
         self._actors: dict[str, Any] = {}
+        self._groups = PlacementGroups()
 
     async def start(self, spec: ProcessSpec) -> Started:
         """See `Launcher.start`. Waits for resources for as long as it takes; `kill` ends the wait."""
         try:
-            actor = self._actors[spec.name] = await asyncio.to_thread(_create, spec)
+            actor = self._actors[spec.name] = await asyncio.to_thread(self._create, spec)
             return await _info(actor)
         except (RayError, ValueError) as error:
             self._actors.pop(spec.name, None)
-            await asyncio.to_thread(_remove_group, spec.name)
+            await asyncio.to_thread(self._groups.remove, spec.name)
             raise LaunchError(_reason(spec, error)) from error
 
     async def run(self, spec: WorkSpec) -> bytes:
@@ -79,7 +75,7 @@ class RayLauncher:
         self._actors.pop(name, None)
         if actor is not None:
             await asyncio.to_thread(ray.kill, actor, no_restart=True)
-        await asyncio.to_thread(_remove_group, name)
+        await asyncio.to_thread(self._groups.remove, name)
 
     async def find(self, name: str) -> Started | None:
         """See `Launcher.find`. Waits for one that is still being started."""
@@ -98,6 +94,10 @@ class RayLauncher:
     async def nodes(self) -> tuple[Node, ...]:
         """See `Launcher.nodes`."""
         return await asyncio.to_thread(live_nodes)
+
+    def _create(self, spec: ProcessSpec) -> Any:
+        options = actor_options(spec, self._groups.group_of(spec))
+        return _host_class(_title(spec.name)).options(**options).remote(spec.name, spec.entry, dict(spec.boot))
 
     async def _actor(self, name: str) -> Any:
         """The handle of the actor of that name, or None."""
@@ -137,33 +137,6 @@ def _work(entry: str, argument: bytes) -> bytes:
     module, _, function = entry.partition(":")
     result: bytes = getattr(importlib.import_module(module), function)(argument)
     return result
-
-
-def _create(spec: ProcessSpec) -> Any:
-    group = _create_group(spec)
-    boot = dict(spec.boot)
-    return _host_class(_title(spec.name)).options(**actor_options(spec, group)).remote(spec.name, spec.entry, boot)
-
-
-def _create_group(spec: ProcessSpec) -> PlacementGroup | None:
-    if not spec.placement_group_bundles:
-        return None
-    selector = [dict(labels) for labels in spec.placement_group_bundle_label_selector]
-    return placement_group(
-        [dict(bundle) for bundle in spec.placement_group_bundles],
-        strategy=spec.placement_group_strategy,
-        name=spec.name,
-        lifetime="detached",
-        bundle_label_selector=selector or None,
-    )
-
-
-def _remove_group(name: str) -> None:
-    try:
-        group = get_placement_group(name)
-    except ValueError:  # it has none
-        return
-    remove_placement_group(group)
 
 
 @lru_cache(maxsize=1024)

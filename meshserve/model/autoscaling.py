@@ -42,6 +42,7 @@ class AutoscalingContext:
         config: the deployment's autoscaling options.
         deployment_name: the deployment's name.
         app_name: the application's name.
+        gang_size: replicas that start and end together; the number wanted is rounded up to whole gangs.
     """
 
     deployment_id: DeploymentId
@@ -61,6 +62,7 @@ class AutoscalingContext:
     current_time: float = 0.0
     deployment_name: str = ""
     app_name: str = ""
+    gang_size: int = 1
 
     def __post_init__(self) -> None:
         # Fields all the same: those who test a policy of their own write a context with all its names.

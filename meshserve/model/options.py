@@ -110,6 +110,21 @@ class ActorOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class GangOptions:
+    """Replicas that start and end together; see `core.gangs`.
+
+    Attributes:
+        gang_size: replicas of a gang.
+        gang_placement_strategy: PACK or SPREAD, of a gang's placement group.
+        runtime_failure_policy: what a replica that fails means for its gang; RESTART_GANG.
+    """
+
+    gang_size: int
+    gang_placement_strategy: str = "PACK"
+    runtime_failure_policy: str = "RESTART_GANG"
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentOptions:
     """All options of a deployment. Durations are seconds.
 
@@ -142,3 +157,9 @@ class DeploymentOptions:
     max_surge_percent: int = 0
     logging_config: Mapping[str, Json] | None = None
     deployment_actors: tuple[ActorOptions, ...] = ()
+    gang_scheduling_config: GangOptions | None = None
+
+    @property
+    def gang_size(self) -> int:
+        """How many replicas start and end together."""
+        return self.gang_scheduling_config.gang_size if self.gang_scheduling_config is not None else 1

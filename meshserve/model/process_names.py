@@ -1,11 +1,13 @@
-"""Names of the mesh's processes: how they are found again."""
+"""Names of the mesh's processes and of what they run in: how they are found again."""
 
 from __future__ import annotations
 
-from meshserve.model.ids import ActorId, DeploymentId, ReplicaId
+from meshserve.model.gang import GangId
+from meshserve.model.ids import DELIMITER, ActorId, DeploymentId, ReplicaId
 
 _REPLICA = "MESHSERVE_REPLICA::"
 _ACTOR = "MESHSERVE_DEPLOYMENT_ACTOR::"
+_GANG = "MESHSERVE_GANG::"
 _PROXY = "MESHSERVE_PROXY-"
 _PROXY_WORKER = "MESHSERVE_PROXYWORKER-"
 
@@ -31,6 +33,20 @@ def actor_of(name: str) -> ActorId | None:
         return None
     app, deployment, version, own = parts
     return ActorId(DeploymentId(app, deployment), version, own)
+
+
+def gang_name(gang: GangId) -> str:
+    """The name of a gang's placement group."""
+    return f"{_GANG}{gang.deployment}{DELIMITER}{gang.tag}"
+
+
+def gang_of(name: str) -> GangId | None:
+    """The gang whose placement group has this name; None for another name."""
+    parts = name.removeprefix(_GANG).split(DELIMITER)
+    if not name.startswith(_GANG) or len(parts) != 3:
+        return None
+    app, deployment, tag = parts
+    return GangId(DeploymentId(app, deployment), tag)
 
 
 def proxy_name(node_id: str) -> str:

@@ -28,6 +28,7 @@ from meshserve.user.multiplex import ModelRegistry
 from meshserve.v1 import replica_control_pb2 as pb
 from meshserve.v1 import replica_control_pb2_grpc
 from meshserve.wire.failures import user_traceback
+from meshserve.wire.gangs import gang_from_proto
 from meshserve.wire.options import options_from_json
 
 FAREWELL_S = 5.0
@@ -78,7 +79,13 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             rank = _rank(request.rank)
             replica_id = ReplicaId(DeploymentId(request.app, request.deployment), request.replica_tag)
             replica_context = ReplicaContext(
-                replica_id, None, rank, options.num_replicas, request.code_version, options.max_ongoing_requests
+                replica_id,
+                None,
+                rank,
+                options.num_replicas,
+                request.code_version,
+                options.max_ongoing_requests,
+                gang_from_proto(request.gang),
             )
             configure_log(options.logging_config)
             user = self._user = UserCode(replica_context, options)
@@ -179,6 +186,7 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             code_version=own.code_version,
             generation=own.generation,
             rank=own.rank,
+            gang=own.gang if own.HasField("gang") else None,
             draining=self._draining is not None,
             app=self._door.deployment.app,
             deployment=self._door.deployment.name,

@@ -127,6 +127,7 @@ class FakeReplica(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             options_json=own.options_json,
             route_prefix=own.route_prefix,
             initialized=self._introduction(),
+            gang=own.gang if own.HasField("gang") else None,
         )
 
     async def Metrics(self, request: replica_pb.MetricsRequest, context: Any) -> Any:  # noqa: N802
@@ -177,6 +178,7 @@ class FakeLauncher:
         replicas: every replica ever started, by process name.
         proxies: the newest proxy of each node.
         running: the processes that live.
+        groups: the placement groups that processes share.
         prepare: called with every new fake before it listens; raises LaunchError to let its start fail.
         machines: what `nodes` answers.
         room: cleared while nothing has room to start.
@@ -188,6 +190,7 @@ class FakeLauncher:
         self.replicas: dict[str, FakeReplica] = {}
         self.proxies: dict[str, FakeProxy] = {}
         self.running: dict[str, FakeProcess] = {}
+        self.groups: set[str] = set()
         self.prepare: Callable[[Any], None] = lambda fake: None
         self.machines: tuple[Node, ...] = (Node("node", LOOPBACK, is_head=True, total={"CPU": 2}),)
         self.room = asyncio.Event()
@@ -198,6 +201,8 @@ class FakeLauncher:
 
     async def start(self, spec: ProcessSpec) -> Started:
         """See `Launcher.start`."""
+        if spec.placement_group:
+            self.groups.add(spec.placement_group)
         await self._wait_for_room(spec.name)
         fake: Any = FakeReplica(spec.boot) if "replica" in spec.entry else FakeProxy(spec.boot)
         self.prepare(fake)
@@ -236,6 +241,7 @@ class FakeLauncher:
 
     async def kill(self, name: str) -> None:
         """See `Launcher.kill`; also how a test lets a process die."""
+        self.groups.discard(name)
         if name in self._waiting:
             self._waiting[name].set()
         process = self.running.pop(name, None)
@@ -249,7 +255,7 @@ class FakeLauncher:
 
     async def names(self) -> tuple[str, ...]:
         """See `Launcher.names`."""
-        return (*self.running, *self.actors.running)
+        return (*self.running, *self.actors.running, *self.groups)
 
     async def nodes(self) -> tuple[Node, ...]:
         """See `Launcher.nodes`."""

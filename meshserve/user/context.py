@@ -8,6 +8,7 @@ from typing import Any
 from meshserve.errors import MeshServeException
 from meshserve.model.call import CallContext
 from meshserve.model.control import ReplicaRank
+from meshserve.model.gang import GangContext
 from meshserve.model.ids import ReplicaId
 from meshserve.routing.scope import request_scope
 from meshserve.telemetry.tracing import active
@@ -24,6 +25,7 @@ class ReplicaContext:
         world_size: the configured number of replicas.
         code_version: of the deployment's code.
         max_ongoing_requests: how many calls the replica accepts at a time, or None when that is not known.
+        gang_context: the gang it belongs to; None for none.
     """
 
     replica_id: ReplicaId
@@ -32,6 +34,7 @@ class ReplicaContext:
     world_size: int = 1
     code_version: str = ""
     max_ongoing_requests: int | None = None
+    gang_context: GangContext | None = None
 
     @property
     def app_name(self) -> str:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"meshserve/v1/replica_control.proto\x12\x0cmeshserve.v1\"B\n\x0bReplicaRank\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x11\n\tnode_rank\x18\x02 \x01(\r\x12\x12\n\nlocal_rank\x18\x03 \x01(\r\"\xfd\x01\n\x11InitializeRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x13\n\x0breplica_tag\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ode_version\x18\x05 \x01(\t\x12\x14\n\x0coptions_json\x18\x06 \x01(\t\x12\x12\n\ngeneration\x18\x07 \x01(\x04\x12\'\n\x04rank\x18\x08 \x01(\x0b\x32\x19.meshserve.v1.ReplicaRank\x12\x14\n\x0croute_prefix\x18\t \x01(\t\x12\x14\n\x0cimport_paths\x18\n \x03(\t\x12\x0f\n\x07ingress\x18\x0b \x01(\x08\"\xbb\x01\n\x12InitializeResponse\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x15\n\rmetadata_json\x18\x02 \x01(\t\x12\x11\n\tdocs_path\x18\x03 \x01(\t\x12\x16\n\x0eroute_patterns\x18\x04 \x03(\t\x12\x1d\n\x15records_routing_stats\x18\x05 \x01(\x08\x12!\n\x19records_autoscaling_stats\x18\x06 \x01(\x08\x12\x10\n\x08log_path\x18\x07 \x01(\t\"}\n\x12ReconfigureRequest\x12\x14\n\x0coptions_json\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\'\n\x04rank\x18\x03 \x01(\x0b\x32\x19.meshserve.v1.ReplicaRank\x12\x14\n\x0croute_prefix\x18\x04 \x01(\t\"8\n\x13ReconfigureResponse\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x10\n\x08log_path\x18\x02 \x01(\t\"\x14\n\x12\x43heckHealthRequest\"\x8e\x01\n\x13\x43heckHealthResponse\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x1d\n\x15multiplexed_model_ids\x18\x04 \x03(\t\x12\x0f\n\x07ongoing\x18\x05 \x01(\rJ\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04R\x12routing_stats_jsonR\x16\x61utoscaling_stats_json\":\n\x12RecordStatsRequest\x12\x0f\n\x07routing\x18\x01 \x01(\x08\x12\x13\n\x0b\x61utoscaling\x18\x02 \x01(\x08\"Q\n\x13RecordStatsResponse\x12\x1a\n\x12routing_stats_json\x18\x01 \x01(\t\x12\x1e\n\x16\x61utoscaling_stats_json\x18\x02 \x01(\t\"6\n\x0c\x44rainRequest\x12\x11\n\ttimeout_s\x18\x01 \x01(\x01\x12\x13\n\x0bwait_loop_s\x18\x02 \x01(\x01\"\"\n\rDrainResponse\x12\x11\n\tabandoned\x18\x01 \x01(\r\"\x11\n\x0f\x44\x65scribeRequest\"\xd4\x02\n\x10\x44\x65scribeResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x14\n\x0c\x63ode_version\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\'\n\x04rank\x18\x04 \x01(\x0b\x32\x19.meshserve.v1.ReplicaRank\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x0b\n\x03\x61pp\x18\x06 \x01(\t\x12\x12\n\ndeployment\x18\x07 \x01(\t\x12\x13\n\x0breplica_tag\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\r\x12\x14\n\x0coptions_json\x18\n \x01(\t\x12\x14\n\x0croute_prefix\x18\x0b \x01(\t\x12\x10\n\x08log_path\x18\x0c \x01(\t\x12\x35\n\x0binitialized\x18\r \x01(\x0b\x32 .meshserve.v1.InitializeResponse\x12\x14\n\x0cstart_time_s\x18\x0e \x01(\x01\"\x10\n\x0eMetricsRequest\"\x1f\n\x0fMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\x0c\x32\xb9\x04\n\x15ReplicaControlService\x12O\n\nInitialize\x12\x1f.meshserve.v1.InitializeRequest\x1a .meshserve.v1.InitializeResponse\x12R\n\x0bReconfigure\x12 .meshserve.v1.ReconfigureRequest\x1a!.meshserve.v1.ReconfigureResponse\x12R\n\x0b\x43heckHealth\x12 .meshserve.v1.CheckHealthRequest\x1a!.meshserve.v1.CheckHealthResponse\x12R\n\x0bRecordStats\x12 .meshserve.v1.RecordStatsRequest\x1a!.meshserve.v1.RecordStatsResponse\x12@\n\x05\x44rain\x12\x1a.meshserve.v1.DrainRequest\x1a\x1b.meshserve.v1.DrainResponse\x12I\n\x08\x44\x65scribe\x12\x1d.meshserve.v1.DescribeRequest\x1a\x1e.meshserve.v1.DescribeResponse\x12\x46\n\x07Metrics\x12\x1c.meshserve.v1.MetricsRequest\x1a\x1d.meshserve.v1.MetricsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"meshserve/v1/replica_control.proto\x12\x0cmeshserve.v1\"B\n\x0bReplicaRank\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x11\n\tnode_rank\x18\x02 \x01(\r\x12\x12\n\nlocal_rank\x18\x03 \x01(\r\"S\n\x04Gang\x12\x0f\n\x07gang_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\x13\n\x0bmember_tags\x18\x03 \x03(\t\x12\x17\n\x0fplacement_group\x18\x04 \x01(\t\"\x9f\x02\n\x11InitializeRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x13\n\x0breplica_tag\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\x0c\x12\x14\n\x0c\x63ode_version\x18\x05 \x01(\t\x12\x14\n\x0coptions_json\x18\x06 \x01(\t\x12\x12\n\ngeneration\x18\x07 \x01(\x04\x12\'\n\x04rank\x18\x08 \x01(\x0b\x32\x19.meshserve.v1.ReplicaRank\x12\x14\n\x0croute_prefix\x18\t \x01(\t\x12\x14\n\x0cimport_paths\x18\n \x03(\t\x12\x0f\n\x07ingress\x18\x0b \x01(\x08\x12 \n\x04gang\x18\x0c \x01(\x0b\x32\x12.meshserve.v1.Gang\"\xbb\x01\n\x12InitializeResponse\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x15\n\rmetadata_json\x18\x02 \x01(\t\x12\x11\n\tdocs_path\x18\x03 \x01(\t\x12\x16\n\x0eroute_patterns\x18\x04 \x03(\t\x12\x1d\n\x15records_routing_stats\x18\x05 \x01(\x08\x12!\n\x19records_autoscaling_stats\x18\x06 \x01(\x08\x12\x10\n\x08log_path\x18\x07 \x01(\t\"}\n\x12ReconfigureRequest\x12\x14\n\x0coptions_json\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\'\n\x04rank\x18\x03 \x01(\x0b\x32\x19.meshserve.v1.ReplicaRank\x12\x14\n\x0croute_prefix\x18\x04 \x01(\t\"8\n\x13ReconfigureResponse\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x10\n\x08log_path\x18\x02 \x01(\t\"\x14\n\x12\x43heckHealthRequest\"\x8e\x01\n\x13\x43heckHealthResponse\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x1d\n\x15multiplexed_model_ids\x18\x04 \x03(\t\x12\x0f\n\x07ongoing\x18\x05 \x01(\rJ\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04R\x12routing_stats_jsonR\x16\x61utoscaling_stats_json\":\n\x12RecordStatsRequest\x12\x0f\n\x07routing\x18\x01 \x01(\x08\x12\x13\n\x0b\x61utoscaling\x18\x02 \x01(\x08\"Q\n\x13RecordStatsResponse\x12\x1a\n\x12routing_stats_json\x18\x01 \x01(\t\x12\x1e\n\x16\x61utoscaling_stats_json\x18\x02 \x01(\t\"6\n\x0c\x44rainRequest\x12\x11\n\ttimeout_s\x18\x01 \x01(\x01\x12\x13\n\x0bwait_loop_s\x18\x02 \x01(\x01\"\"\n\rDrainResponse\x12\x11\n\tabandoned\x18\x01 \x01(\r\"\x11\n\x0f\x44\x65scribeRequest\"\xf6\x02\n\x10\x44\x65scribeResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x14\n\x0c\x63ode_version\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\'\n\x04rank\x18\x04 \x01(\x0b\x32\x19.meshserve.v1.ReplicaRank\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x0b\n\x03\x61pp\x18\x06 \x01(\t\x12\x12\n\ndeployment\x18\x07 \x01(\t\x12\x13\n\x0breplica_tag\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\r\x12\x14\n\x0coptions_json\x18\n \x01(\t\x12\x14\n\x0croute_prefix\x18\x0b \x01(\t\x12\x10\n\x08log_path\x18\x0c \x01(\t\x12\x35\n\x0binitialized\x18\r \x01(\x0b\x32 .meshserve.v1.InitializeResponse\x12\x14\n\x0cstart_time_s\x18\x0e \x01(\x01\x12 \n\x04gang\x18\x0f \x01(\x0b\x32\x12.meshserve.v1.Gang\"\x10\n\x0eMetricsRequest\"\x1f\n\x0fMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\x0c\x32\xb9\x04\n\x15ReplicaControlService\x12O\n\nInitialize\x12\x1f.meshserve.v1.InitializeRequest\x1a .meshserve.v1.InitializeResponse\x12R\n\x0bReconfigure\x12 .meshserve.v1.ReconfigureRequest\x1a!.meshserve.v1.ReconfigureResponse\x12R\n\x0b\x43heckHealth\x12 .meshserve.v1.CheckHealthRequest\x1a!.meshserve.v1.CheckHealthResponse\x12R\n\x0bRecordStats\x12 .meshserve.v1.RecordStatsRequest\x1a!.meshserve.v1.RecordStatsResponse\x12@\n\x05\x44rain\x12\x1a.meshserve.v1.DrainRequest\x1a\x1b.meshserve.v1.DrainResponse\x12I\n\x08\x44\x65scribe\x12\x1d.meshserve.v1.DescribeRequest\x1a\x1e.meshserve.v1.DescribeResponse\x12\x46\n\x07Metrics\x12\x1c.meshserve.v1.MetricsRequest\x1a\x1d.meshserve.v1.MetricsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPLICARANK']._serialized_start=52
   _globals['_REPLICARANK']._serialized_end=118
-  _globals['_INITIALIZEREQUEST']._serialized_start=121
-  _globals['_INITIALIZEREQUEST']._serialized_end=374
-  _globals['_INITIALIZERESPONSE']._serialized_start=377
-  _globals['_INITIALIZERESPONSE']._serialized_end=564
-  _globals['_RECONFIGUREREQUEST']._serialized_start=566
-  _globals['_RECONFIGUREREQUEST']._serialized_end=691
-  _globals['_RECONFIGURERESPONSE']._serialized_start=693
-  _globals['_RECONFIGURERESPONSE']._serialized_end=749
-  _globals['_CHECKHEALTHREQUEST']._serialized_start=751
-  _globals['_CHECKHEALTHREQUEST']._serialized_end=771
-  _globals['_CHECKHEALTHRESPONSE']._serialized_start=774
-  _globals['_CHECKHEALTHRESPONSE']._serialized_end=916
-  _globals['_RECORDSTATSREQUEST']._serialized_start=918
-  _globals['_RECORDSTATSREQUEST']._serialized_end=976
-  _globals['_RECORDSTATSRESPONSE']._serialized_start=978
-  _globals['_RECORDSTATSRESPONSE']._serialized_end=1059
-  _globals['_DRAINREQUEST']._serialized_start=1061
-  _globals['_DRAINREQUEST']._serialized_end=1115
-  _globals['_DRAINRESPONSE']._serialized_start=1117
-  _globals['_DRAINRESPONSE']._serialized_end=1151
-  _globals['_DESCRIBEREQUEST']._serialized_start=1153
-  _globals['_DESCRIBEREQUEST']._serialized_end=1170
-  _globals['_DESCRIBERESPONSE']._serialized_start=1173
-  _globals['_DESCRIBERESPONSE']._serialized_end=1513
-  _globals['_METRICSREQUEST']._serialized_start=1515
-  _globals['_METRICSREQUEST']._serialized_end=1531
-  _globals['_METRICSRESPONSE']._serialized_start=1533
-  _globals['_METRICSRESPONSE']._serialized_end=1564
-  _globals['_REPLICACONTROLSERVICE']._serialized_start=1567
-  _globals['_REPLICACONTROLSERVICE']._serialized_end=2136
+  _globals['_GANG']._serialized_start=120
+  _globals['_GANG']._serialized_end=203
+  _globals['_INITIALIZEREQUEST']._serialized_start=206
+  _globals['_INITIALIZEREQUEST']._serialized_end=493
+  _globals['_INITIALIZERESPONSE']._serialized_start=496
+  _globals['_INITIALIZERESPONSE']._serialized_end=683
+  _globals['_RECONFIGUREREQUEST']._serialized_start=685
+  _globals['_RECONFIGUREREQUEST']._serialized_end=810
+  _globals['_RECONFIGURERESPONSE']._serialized_start=812
+  _globals['_RECONFIGURERESPONSE']._serialized_end=868
+  _globals['_CHECKHEALTHREQUEST']._serialized_start=870
+  _globals['_CHECKHEALTHREQUEST']._serialized_end=890
+  _globals['_CHECKHEALTHRESPONSE']._serialized_start=893
+  _globals['_CHECKHEALTHRESPONSE']._serialized_end=1035
+  _globals['_RECORDSTATSREQUEST']._serialized_start=1037
+  _globals['_RECORDSTATSREQUEST']._serialized_end=1095
+  _globals['_RECORDSTATSRESPONSE']._serialized_start=1097
+  _globals['_RECORDSTATSRESPONSE']._serialized_end=1178
+  _globals['_DRAINREQUEST']._serialized_start=1180
+  _globals['_DRAINREQUEST']._serialized_end=1234
+  _globals['_DRAINRESPONSE']._serialized_start=1236
+  _globals['_DRAINRESPONSE']._serialized_end=1270
+  _globals['_DESCRIBEREQUEST']._serialized_start=1272
+  _globals['_DESCRIBEREQUEST']._serialized_end=1289
+  _globals['_DESCRIBERESPONSE']._serialized_start=1292
+  _globals['_DESCRIBERESPONSE']._serialized_end=1666
+  _globals['_METRICSREQUEST']._serialized_start=1668
+  _globals['_METRICSREQUEST']._serialized_end=1684
+  _globals['_METRICSRESPONSE']._serialized_start=1686
+  _globals['_METRICSRESPONSE']._serialized_end=1717
+  _globals['_REPLICACONTROLSERVICE']._serialized_start=1720
+  _globals['_REPLICACONTROLSERVICE']._serialized_end=2289
 # @@protoc_insertion_point(module_scope)

@@ -53,6 +53,40 @@ class ReplicaRank(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class Gang(message.Message):
+    """Replicas that start and end together, as one of them sees it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    GANG_ID_FIELD_NUMBER: builtins.int
+    RANK_FIELD_NUMBER: builtins.int
+    MEMBER_TAGS_FIELD_NUMBER: builtins.int
+    PLACEMENT_GROUP_FIELD_NUMBER: builtins.int
+    gang_id: builtins.str
+    """Unique for the life of the mesh."""
+    rank: builtins.int
+    """Of this replica in the gang."""
+    placement_group: builtins.str
+    """The name of their placement group."""
+    @builtins.property
+    def member_tags(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The tags of all members, by rank."""
+
+    def __init__(
+        self,
+        *,
+        gang_id: builtins.str = ...,
+        rank: builtins.int = ...,
+        member_tags: abc.Iterable[builtins.str] | None = ...,
+        placement_group: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["gang_id", b"gang_id", "member_tags", b"member_tags", "placement_group", b"placement_group", "rank", b"rank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class InitializeRequest(message.Message):
     """What a replica is to become."""
 
@@ -69,6 +103,7 @@ class InitializeRequest(message.Message):
     ROUTE_PREFIX_FIELD_NUMBER: builtins.int
     IMPORT_PATHS_FIELD_NUMBER: builtins.int
     INGRESS_FIELD_NUMBER: builtins.int
+    GANG_FIELD_NUMBER: builtins.int
     app: builtins.str
     """The application."""
     deployment: builtins.str
@@ -95,6 +130,10 @@ class InitializeRequest(message.Message):
     def import_paths(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Folders to import user modules from, when they exist here."""
 
+    @builtins.property
+    def gang(self) -> Gang:
+        """The gang it belongs to; absent for none."""
+
     def __init__(
         self,
         *,
@@ -109,10 +148,11 @@ class InitializeRequest(message.Message):
         route_prefix: builtins.str = ...,
         import_paths: abc.Iterable[builtins.str] | None = ...,
         ingress: builtins.bool = ...,
+        gang: Gang | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["rank", b"rank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["gang", b"gang", "rank", b"rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["app", b"app", "code", b"code", "code_version", b"code_version", "deployment", b"deployment", "generation", b"generation", "import_paths", b"import_paths", "ingress", b"ingress", "options_json", b"options_json", "rank", b"rank", "replica_tag", b"replica_tag", "route_prefix", b"route_prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["app", b"app", "code", b"code", "code_version", b"code_version", "deployment", b"deployment", "gang", b"gang", "generation", b"generation", "import_paths", b"import_paths", "ingress", b"ingress", "options_json", b"options_json", "rank", b"rank", "replica_tag", b"replica_tag", "route_prefix", b"route_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -394,6 +434,7 @@ class DescribeResponse(message.Message):
     LOG_PATH_FIELD_NUMBER: builtins.int
     INITIALIZED_FIELD_NUMBER: builtins.int
     START_TIME_S_FIELD_NUMBER: builtins.int
+    GANG_FIELD_NUMBER: builtins.int
     ready: builtins.bool
     """Whether Initialize has succeeded."""
     code_version: builtins.str
@@ -426,6 +467,10 @@ class DescribeResponse(message.Message):
     def initialized(self) -> InitializeResponse:
         """What Initialize answered."""
 
+    @builtins.property
+    def gang(self) -> Gang:
+        """The gang it belongs to; absent for none."""
+
     def __init__(
         self,
         *,
@@ -443,10 +488,11 @@ class DescribeResponse(message.Message):
         log_path: builtins.str = ...,
         initialized: InitializeResponse | None = ...,
         start_time_s: builtins.float = ...,
+        gang: Gang | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["initialized", b"initialized", "rank", b"rank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["gang", b"gang", "initialized", b"initialized", "rank", b"rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["app", b"app", "code_version", b"code_version", "deployment", b"deployment", "draining", b"draining", "generation", b"generation", "initialized", b"initialized", "log_path", b"log_path", "options_json", b"options_json", "pid", b"pid", "rank", b"rank", "ready", b"ready", "replica_tag", b"replica_tag", "route_prefix", b"route_prefix", "start_time_s", b"start_time_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["app", b"app", "code_version", b"code_version", "deployment", b"deployment", "draining", b"draining", "gang", b"gang", "generation", b"generation", "initialized", b"initialized", "log_path", b"log_path", "options_json", b"options_json", "pid", b"pid", "rank", b"rank", "ready", b"ready", "replica_tag", b"replica_tag", "route_prefix", b"route_prefix", "start_time_s", b"start_time_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from meshserve.model.options import (
     AutoscalingOptions,
     BackpressureOptions,
     DeploymentOptions,
+    GangOptions,
     RouterOptions,
 )
 
@@ -36,6 +37,8 @@ def options_from_json(text: str) -> DeploymentOptions:
         data["backpressure_config"] = BackpressureOptions(**(data["backpressure_config"] or {}))
     if "request_router_config" in data:
         data["request_router_config"] = RouterOptions(**(data["request_router_config"] or {}))
+    if data.get("gang_scheduling_config") is not None:
+        data["gang_scheduling_config"] = GangOptions(**data["gang_scheduling_config"])
     for name in ("placement_group_bundles", "placement_group_bundle_label_selector"):
         if name in data:
             data[name] = tuple(data[name] or ())

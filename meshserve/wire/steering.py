@@ -9,6 +9,7 @@ from meshserve.core.seen import Introduction, Process, ProxyReport, Report
 from meshserve.model.ids import ReplicaId
 from meshserve.v1 import proxy_control_pb2, replica_control_pb2
 from meshserve.wire.control import rank_from_proto, rank_to_proto
+from meshserve.wire.gangs import gang_from_proto, gang_to_proto
 from meshserve.wire.options import options_from_json, options_to_json
 
 
@@ -27,6 +28,7 @@ def initialize_request(action: ac.InitializeReplica) -> replica_control_pb2.Init
         route_prefix=want.route_prefix,
         import_paths=want.import_paths,
         ingress=want.ingress,
+        gang=gang_to_proto(action.gang),
     )
 
 
@@ -89,6 +91,7 @@ def described_from_proto(
         rank=rank_from_proto(proto.rank) if proto.HasField("rank") else None,
         introduction=introduction_from_proto(proto.initialized),
         started_at=started_at,
+        gang=gang_from_proto(proto.gang),
     )
 
 

@@ -94,6 +94,24 @@ def test_decisions_without_delays(running: int, target: int, calls: float, expec
 
 
 @pytest.mark.parametrize(
+    ("running", "target", "calls", "expected"),
+    [
+        (0, 0, 1, 3),
+        (3, 3, 9, 6),  # five are wanted
+        (9, 9, 13, 9),  # seven are wanted
+        (9, 9, 12, 6),
+        # zero only from one gang
+        (6, 6, 0, 3),
+        (3, 3, 0, 0),
+        (3, 3, 1000, 99),
+    ],
+)
+def test_gangs_are_wanted_whole(running: int, target: int, calls: float, expected: int) -> None:
+    told = replace(context(EAGER, running, target, calls), gang_size=3, capacity_adjusted_max_replicas=99)
+    assert plan_replicas(told, ScalingState()).target == expected
+
+
+@pytest.mark.parametrize(
     ("factors", "running", "wanted", "expected"),
     [
         ({}, 10, 20, 20),

@@ -4,6 +4,7 @@ import pytest
 from control_pictures import deployment, phases, ready, replica, scene, wanted
 
 from meshserve.core.actions import DrainReplica, KillReplica, ReconfigureReplica, RecordFailure, StartReplica
+from meshserve.core.deployment import STEPS
 from meshserve.core.rollout import attempts_allowed, judge, retry_at, roll, scale_down, scale_up
 from meshserve.core.seen import Attempts, Phase, Process, SeenNode
 from meshserve.model.options import DeploymentOptions
@@ -104,8 +105,11 @@ def test_options_that_can_be_taken_in_place_share_the_batch():
 def test_scaling_down_comes_before_the_rollout():
     old, new = wanted("v1", 4), wanted("v2", 2)
     seen = deployment(new, *ready(old, 4), attempts=Attempts(rolling=True))
-    assert roll(seen, scene())[1] == ()
-    assert counted(scale_down(seen, scene())[1]) == {"DrainReplica": 2}
+    after, actions = scale_down(seen, scene())
+    assert counted(actions) == {"DrainReplica": 2}
+    assert counted(roll(after, scene())[1]) == {"DrainReplica": 1}
+    order = [step for step, _ in STEPS]
+    assert order.index(scale_down) < order.index(roll)
 
 
 def test_starting_replicas_go_first_and_at_once():

@@ -6,7 +6,13 @@ import pytest
 from control_pictures import wanted
 
 from meshserve.core.weights import build_version, changes_only_count, needs_reconfigure
-from meshserve.model.options import AutoscalingOptions, BackpressureOptions, DeploymentOptions, RouterOptions
+from meshserve.model.options import (
+    AutoscalingOptions,
+    BackpressureOptions,
+    DeploymentOptions,
+    GangOptions,
+    RouterOptions,
+)
 
 PLAIN = DeploymentOptions(autoscaling_config=AutoscalingOptions())
 
@@ -36,6 +42,8 @@ HEAVY = [
     {"placement_group_bundles": ({"CPU": 1},)},
     {"placement_group_strategy": "SPREAD"},
     {"max_replicas_per_node": 1},
+    {"gang_scheduling_config": GangOptions(2)},
+    {"gang_scheduling_config": GangOptions(2, "SPREAD")},
 ]
 
 

@@ -53,11 +53,14 @@ def _kept_for_its_replicas(world: World, action: ac.KillActor) -> None:
 
 
 def check_actors_converged(world: World) -> None:
-    """Without faults the actors that are wanted are there, and no others."""
+    """Without faults the actors that are wanted are there, and no others, but where an update got stuck."""
+    stuck = {
+        deployment_id
+        for deployment_id, want in world.desired.deployments.items()
+        if world.seen.deployments[deployment_id].attempts.given_up or want.spec.code_version in world.bad_versions
+    }
     wanted = set[ActorId]()
-    for deployment_id, want in world.desired.deployments.items():
-        if world.seen.deployments[deployment_id].attempts.given_up:
-            continue
-        wanted |= wanted_actors(want)
-    there = {one.id for one in world.actors.alive() if not world.seen.deployments[one.id.deployment].attempts.given_up}
+    for deployment_id in world.desired.deployments.keys() - stuck:
+        wanted |= wanted_actors(world.desired.deployments[deployment_id])
+    there = {one.id for one in world.actors.alive() if one.id.deployment not in stuck}
     assert there == wanted, f"there are actors {there}, wanted are {wanted}"

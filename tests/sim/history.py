@@ -9,7 +9,7 @@ from meshserve.core import desire
 from meshserve.core.seen import STARTING, STOPPING, Phase, SeenDeployment
 from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, ProxyOptions
 from meshserve.model.ids import DeploymentId
-from meshserve.model.options import ActorOptions, AutoscalingOptions, DeploymentOptions
+from meshserve.model.options import ActorOptions, AutoscalingOptions, DeploymentOptions, GangOptions
 from meshserve.model.status import ApplicationState, DeploymentState
 from sim.laws import check_converged, check_laws, check_nothing_was_due
 from sim.size import Size, draw_faults, draw_size
@@ -112,8 +112,10 @@ def _deployment(world: World, size: Size, app: str, name: str) -> DeploymentSpec
     rng = world.rng
     shared = ("x", "y")[: rng.choice(size.actors)]
     auto = AutoscalingOptions(min_replicas=rng.randint(0, 2), max_replicas=4) if rng.random() < 0.2 else None
+    gang_size = rng.choice((1, 1, 1, 1, 2, 3))
     options = DeploymentOptions(
-        num_replicas=rng.randint(1, size.replicas),
+        num_replicas=gang_size * rng.randint(1, max(size.replicas // gang_size, 1)),
+        gang_scheduling_config=GangOptions(gang_size) if gang_size > 1 else None,
         autoscaling_config=auto,
         user_config={"n": rng.randint(0, 1)},
         max_surge_percent=rng.choice((0, 0, 25, 100)),
@@ -202,5 +204,6 @@ def _end(world: World) -> None:
     _run_until(world, lambda: world.plan.over)
     assert not world.alive(), f"left over: {[replica.id for replica in world.alive()]}"
     assert not world.actors.alive(), f"left over: {world.actors.alive()}"
+    assert not world.groups, f"left over: {world.groups}"
     assert not world.proxies, f"left over: {world.proxies}"
     assert world.plan.over and not world.stored, "the mesh never said that it has stopped"

@@ -17,6 +17,7 @@ from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import ApplicationState, DeploymentState, Trigger
 from meshserve.model.targets import DeploymentTargets
 from sim.actor_laws import are_there, check_actor_laws, check_actors_converged
+from sim.gang_laws import check_gangs, check_groups, check_started_whole, has_failed, larger_gang, loses_a_node
 from sim.world import World
 
 CHOSEN = ("", "its node goes away")
@@ -48,6 +49,8 @@ def check_laws(world: World, before: Plan, now: Plan) -> None:
             well = _is_well(deployment)
             _ranks_are_unique(deployment, well)
             _healthy_is_true(deployment, well)
+            check_gangs(deployment)
+    check_started_whole(now)
     for targets in now.targets:
         _unknown_is_not_withdrawn(world, now, targets)
     _running_is_true(world, now)
@@ -180,12 +183,16 @@ def _told_one_thing_at_a_time(world: World, now: Plan) -> None:
 
 
 def _drained_before_killed(world: World, now: Plan) -> None:
-    """A replica that serves is not killed: it leaves the targets and ends its calls first, or its time is over."""
+    """A replica that serves is not killed: it leaves the targets and ends its calls first, or its time is over.
+
+    Unless another one of its gang has failed.
+    """
     for action in now.actions:
         if not isinstance(action, ac.KillReplica):
             continue
-        was = world.heard.deployments[action.replica.deployment].replicas[action.replica.tag]
-        assert was.phase not in SERVING, f"{was.id} serves and is killed"
+        deployment = world.heard.deployments[action.replica.deployment]
+        was = deployment.replicas[action.replica.tag]
+        assert was.phase not in SERVING or has_failed(deployment, was), f"{was.id} serves and is killed"
         if was.phase is Phase.DRAINING:
             want = now.seen.deployments[was.id.deployment].want
             options = want.spec.options if want is not None else was.build.options
@@ -231,7 +238,9 @@ def _never_too_many(world: World, now: Plan) -> None:
         alive = len(world.alive(deployment_id)) - len(moving) + started
         heard = world.heard.deployments.get(deployment_id)
         outdated = heard and any(one.build.version != want.version for one in _in_service(heard))
-        most = want.count + (math.ceil(want.spec.options.max_surge_percent * want.count / 100) if outdated else 0)
+        options = want.spec.options
+        surge = math.ceil(options.max_surge_percent * want.count / 100)
+        most = want.count + (math.ceil(surge / options.gang_size) * options.gang_size if outdated else 0)
         assert alive <= most, f"{deployment_id}: {alive} processes for {most} places"
 
 
@@ -242,14 +251,17 @@ def _never_too_few(world: World, now: Plan) -> None:
         if want.deleting:
             continue
         deployment = now.seen.deployments[deployment_id]
-        may_miss = _away_in_rollout(want.spec.options, want.count) if deployment.attempts.rolling and may_dip else 0
+        options = want.spec.options
+        may_miss = _away_in_rollout(options, want.count) if deployment.attempts.rolling and may_dip else 0
+        may_miss += larger_gang(deployment, options)
         serving, floor = len(_in_service(deployment)), want.count - may_miss
         assert serving >= floor, f"{deployment_id}: {serving} serve, {floor} is the least"
 
 
 def _away_in_rollout(options: DeploymentOptions, count: int) -> int:
-    """How many may be away at a time: as many whole ones as the percentage holds, but one at least."""
-    return max((away for away in range(1, count + 1) if away <= options.rolling_update_percentage * count), default=1)
+    """How many may be away at a time: as many whole ones as the percentage holds, one at least, in whole gangs."""
+    away = max((away for away in range(1, count + 1) if away <= options.rolling_update_percentage * count), default=1)
+    return math.ceil(away / options.gang_size) * options.gang_size
 
 
 def _taken_by_us(world: World, now: Plan) -> dict[DeploymentId, bool]:
@@ -263,8 +275,7 @@ def _taken_by_us(world: World, now: Plan) -> dict[DeploymentId, bool]:
         replica = now.seen.deployments[deployment_id].replicas[tag]
         if was.phase is not Phase.READY or replica.phase is Phase.READY or replica.retire not in CHOSEN:
             continue
-        node = now.seen.cluster.nodes.get(was.process.node_id if was.process else "")
-        if node is not None and node.leaves_at:
+        if loses_a_node(now, now.seen.deployments[deployment_id], was):
             continue
         surge = world.desired.deployments[deployment_id].spec.options.max_surge_percent
         may_dip = isinstance(action, ac.ReconfigureReplica) or not surge
@@ -295,6 +306,7 @@ def check_converged(world: World) -> None:
             assert len(world.published[deployment_id].replicas) == want.count
         elif not deployment.attempts.succeeded:
             assert not any(one.phase in STARTING for one in deployment.replicas.values()), "a bad version is retried"
+    check_groups(world)
     wanted = world.desired.deployments.keys()
     check_actors_converged(world)
     leaked = [replica.id for replica in world.alive() if replica.id.deployment not in wanted]

@@ -3,7 +3,8 @@
 A scenario is a text: a line that begins with `> ` is a command, the lines after it are what was done until it was over.
 Times are fixed, nothing is left to chance. Commands:
 
-    apply APP DEPLOYMENT=VERSIONxCOUNT ... [OPTION=VALUE ...]   set an application; each deployment uses the next
+    apply APP DEPLOYMENT=VERSIONxCOUNT ... [OPTION=VALUE ...]   set an application; each deployment uses the next;
+                                                                the option gang is the size of gangs
     scale APP DEPLOYMENT COUNT                                  as the autoscaler does
     delete APP | shutdown
     run SECONDS                                                 let time pass
@@ -20,7 +21,7 @@ from meshserve.core import desire
 from meshserve.core.plan import Plan
 from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec
 from meshserve.model.ids import DeploymentId
-from meshserve.model.options import DeploymentOptions
+from meshserve.model.options import DeploymentOptions, GangOptions
 from meshserve.model.targets import DeploymentTargets
 from sim.laws import check_laws
 from sim.world import World
@@ -116,6 +117,8 @@ def _application(app: str, words: list[str]) -> ApplicationSpec:
     found = [match.groups() for word in words if (match := _DEPLOYMENT.fullmatch(word))]
     ids = [DeploymentId(app, name) for name, _, _ in found]
     values = {name: json.loads(value) for name, value in options.items()}
+    if gang_size := values.pop("gang", 0):
+        values["gang_scheduling_config"] = GangOptions(gang_size)
     deployments = tuple(
         DeploymentSpec(
             one, version, DeploymentOptions(num_replicas=int(count), **values), uses=tuple(ids[at + 1 : at + 2])
@@ -134,8 +137,9 @@ def _published(targets: DeploymentTargets) -> str:
 
 def _action(action: ac.Action) -> str | None:
     match action:
-        case ac.StartReplica(replica, want):
-            return f"start {replica.tag} of {replica.deployment} {want.spec.code_version}"
+        case ac.StartReplica(replica, want, gang):
+            where = f" in gang {gang.gang_id}" if gang is not None else ""
+            return f"start {replica.tag} of {replica.deployment} {want.spec.code_version}{where}"
         case ac.InitializeReplica(replica, _, _, rank):
             return f"initialize {replica.tag} with rank {rank.rank}"
         case ac.ReconfigureReplica(replica, _, _, _, rank):
@@ -144,6 +148,8 @@ def _action(action: ac.Action) -> str | None:
             return f"drain {replica.tag}"
         case ac.KillReplica(replica):
             return f"kill {replica.tag}"
+        case ac.RemoveGang(gang):
+            return f"remove the placement group of gang {gang.tag}"
         case ac.DescribeReplica(replica):
             return f"describe {replica.tag}"
         case ac.RecordFailure(deployment):

@@ -21,6 +21,7 @@ from meshserve.core.fold import fold
 from meshserve.core.plan import Plan, plan
 from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Resources, Seen, SeenNode
 from meshserve.model.control import Desired, ReplicaRank
+from meshserve.model.gang import GangContext, GangId
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.replace import replace
@@ -76,6 +77,7 @@ class FakeReplica:
     options: DeploymentOptions = field(default_factory=DeploymentOptions)
     route_prefix: str = ""
     rank: ReplicaRank | None = None
+    gang: GangContext | None = None
 
 
 @dataclass
@@ -97,6 +99,9 @@ class World:
         nodes: how many machines there are.
         room: how many replicas have room at a time.
         grid_s: what happens within so long happens at once.
+
+    Attributes:
+        groups: placement groups of gangs, and how many places are reserved in each.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class World:
         self.room = room
         self.grid_s = grid_s
         self.replicas: dict[ReplicaId, FakeReplica] = {}
+        self.groups: dict[GangId, int] = {}
         self.proxies: dict[str, FakeProxy] = {}
         self.actors = Actors(self)
         self.published: dict[DeploymentId, DeploymentTargets] = {}
@@ -237,7 +243,8 @@ class World:
         def listed() -> None:
             replicas = tuple(replica.id for replica in self.replicas.values() if replica.alive)
             proxies = tuple(node_id for node_id, proxy in self.proxies.items() if proxy.alive)
-            self._post(life, ev.Listed(replicas, proxies, tuple(one.id for one in self.actors.alive())))
+            actors = tuple(one.id for one in self.actors.alive())
+            self._post(life, ev.Listed(replicas, proxies, actors, tuple(self.groups)))
 
         self.at(self.soon(0.1), listed)
 
@@ -254,10 +261,16 @@ class World:
             if replica.alive and deployment in (None, replica.id.deployment)
         ]
 
+    def members(self, gang: GangId) -> list[FakeReplica]:
+        """Processes of a gang that exist."""
+        return [one for one in self.alive(gang.deployment) if one.gang is not None and one.gang.gang_id == gang.tag]
+
     def _start(self, action: ac.StartReplica) -> None:
         assert action.replica not in self.replicas, "a replica's tag was used twice"
         stays = [node.node_id for node in self.nodes.values() if not node.leaves_at]
-        replica = FakeReplica(action.replica, self.rng.choice(stays or list(self.nodes)))
+        replica = FakeReplica(action.replica, self.rng.choice(stays or list(self.nodes)), gang=action.gang)
+        if action.gang is not None:
+            self.groups.setdefault(GangId(action.replica.deployment, action.gang.gang_id), 0)
         self.replicas[action.replica] = replica
         self._launch(replica, self.life)
 
@@ -265,7 +278,7 @@ class World:
         """Waits for room, then for the process."""
         if not replica.alive:
             return
-        if sum(other.listening for other in self.alive()) >= self.room:
+        if not self._finds_room(replica):
             self.at(1.0, lambda: self._launch(replica, life))
             return
         if self.rng.random() < self.faults.launch_fails:
@@ -278,6 +291,18 @@ class World:
             self.at(self.rng.expovariate(1 / self.faults.life_s), lambda: self._end_of_life(replica))
         answer = self.answer(ev.ReplicaLaunched(replica.id, process)) if life == self.life else lambda: None
         self.at(self.soon(), lambda: self._listen(replica, answer))
+
+    def _finds_room(self, replica: FakeReplica) -> bool:
+        """Whether there is room for a replica, or for all of its gang: placement groups are reserved as a whole."""
+        gang = replica.gang
+        free = self.room - sum(self.groups.values())
+        free -= sum(other.listening and other.gang is None for other in self.alive())
+        if gang is None:
+            return free > 0
+        group = GangId(replica.id.deployment, gang.gang_id)
+        if not self.groups[group] and gang.world_size <= free:
+            self.groups[group] = gang.world_size
+        return self.groups[group] > 0
 
     def _listen(self, replica: FakeReplica, answer: Callable[[], None]) -> None:
         if replica.alive:
@@ -361,6 +386,7 @@ class World:
                     replica.rank,
                     Introduction(route_patterns=(replica.code_version,)),
                     0.0,
+                    replica.gang,
                 ),
             )
 
@@ -386,6 +412,16 @@ class World:
             answer()
 
         self.at(self.soon(0.2), killed)
+
+    def _remove_gang(self, action: ac.RemoveGang) -> None:
+        assert not self.members(action.gang), f"{action.gang} loses its placement group and runs"
+        answer = self.answer(ev.GangRemoved(action.gang))
+
+        def removed() -> None:
+            self.groups.pop(action.gang, None)
+            answer()
+
+        self.at(self.soon(0.2), removed)
 
     # -- proxies and the store -----------------------------------------------------------------------------------
 
@@ -447,6 +483,7 @@ _EFFECTS: dict[type[Any], Callable[[World, Any], None]] = {
     ac.FindActor: lambda world, action: world.actors.perform(action),
     ac.CheckActor: lambda world, action: world.actors.perform(action),
     ac.KillActor: lambda world, action: world.actors.perform(action),
+    ac.RemoveGang: World._remove_gang,
     ac.StartProxy: World._start_proxy,
     ac.FindProxy: World._find_proxy,
     ac.CheckProxy: World._check_proxy,
