@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshserve.api.autoscaling_config import AggregationFunction, AutoscalingConfig, AutoscalingPolicy
 from meshserve.api.controller_options import ControllerOptions
+from meshserve.api.gang_config import GangPlacementStrategy, GangRuntimeFailurePolicy, GangSchedulingConfig
 from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
@@ -16,6 +17,9 @@ __all__ = [
     "AutoscalingPolicy",
     "BackpressureConfig",
     "ControllerOptions",
+    "GangPlacementStrategy",
+    "GangRuntimeFailurePolicy",
+    "GangSchedulingConfig",
     "HTTPOptions",
     "LoggingConfig",
     "ProxyLocation",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshserve.model.control import ReplicaRank
+from meshserve.model.gang import GangContext
 from meshserve.user.context import (
     ReplicaContext,
     _get_serve_request_context,
@@ -14,6 +15,7 @@ from meshserve.user.context import (
 from meshserve.user.context import _get_internal_replica_context as _get_internal_replica_context
 
 __all__ = [
+    "GangContext",
     "ReplicaContext",
     "ReplicaRank",
     "_get_serve_request_context",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from meshserve.api.autoscaling_config import AutoscalingConfig
+from meshserve.api.gang_config import GangSchedulingConfig
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
 from meshserve.model.options import Json
@@ -32,6 +33,7 @@ class OptionChanges(TypedDict, total=False):
     logging_config: LoggingConfig | Mapping[str, Any] | None
     request_router_config: RequestRouterConfig | Mapping[str, Any] | None
     max_constructor_retry_count: int
+    gang_scheduling_config: GangSchedulingConfig | Mapping[str, Any] | None
     max_surge_percent: int
 
 

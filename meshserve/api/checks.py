@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -55,17 +55,20 @@ def config(name: str, value: Any, kind: type[T]) -> T:
 
     Raises:
         TypeError: it is neither.
-        ValueError: there is no such field, or a field's value is not valid.
+        ValueError: there is no such field, one is missing, or a field's value is not valid.
     """
     if isinstance(value, kind):
         return value
     value = plain_config(value)
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a {kind.__name__} or a dict, not {value!r}.")
-    known = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]  # kind is a dataclass
-    unknown = sorted(set(value) - known)
+    known = {field.name: field for field in fields(kind) if field.init}  # type: ignore[arg-type]  # a dataclass
+    unknown = sorted(value.keys() - known.keys())
     if unknown:
         raise ValueError(f"{name} has no field {unknown[0]!r}. Its fields are: {', '.join(sorted(known))}.")
+    for one in known.values():
+        if one.default is MISSING and one.default_factory is MISSING and one.name not in value:
+            raise ValueError(f"{name} needs the field {one.name!r}, which was not given.")
     return kind(**value)
 
 

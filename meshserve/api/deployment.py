@@ -57,7 +57,7 @@ class Deployment:
     def _changed(self, changes: Mapping[str, Any]) -> Deployment:
         changed = copy(self)
         changed.user_configured_option_names = self.user_configured_option_names | set(changes)
-        changed._options = read_options(self._options, changed.user_configured_option_names, changes)
+        changed._options = read_options(self._options, changes)
         return changed
 
     def options(
@@ -185,6 +185,7 @@ def deployment(
         logging_config: a `LoggingConfig` or its fields.
         request_router_config: which policy picks replicas; a `RequestRouterConfig` or its fields.
         max_constructor_retry_count: how often replicas may fail to start before the deployment is given up.
+        gang_scheduling_config: replicas that start and end together; a `GangSchedulingConfig` or its fields.
         rolling_update_percentage: the share of the replicas that an update replaces at a time.
         max_surge_percent: how many replicas more than wanted an update may start, in percent.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from meshserve.api.autoscaling_config import AutoscalingConfig, AutoscalingPolicy
 from meshserve.api.controller_options import ControllerOptions
+from meshserve.api.gang_config import GangSchedulingConfig
 from meshserve.api.ingress_options import HTTPOptions, gRPCOptions
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
 from meshserve.api.schema_application import ServeApplicationSchema
@@ -53,6 +54,7 @@ _DEPLOYMENT = _model(
     autoscaling_config=_options(AutoscalingConfig, policy=_options(AutoscalingPolicy, "name")),
     request_router_config=_options(RequestRouterConfig),
     backpressure_config=_options(BackpressureConfig),
+    gang_scheduling_config=_options(GangSchedulingConfig),
     logging_config=_LOGGING,
 )
 FILE = _model(

@@ -81,7 +81,7 @@ def _options(base: DeploymentOptions, overrides: dict[str, Any]) -> DeploymentOp
     router = changes.pop("request_router_config", base.request_router_config)
     if changes.get("num_replicas") == AUTO and base.autoscaling_config is not None:
         changes.setdefault("autoscaling_config", AutoscalingConfig.of_options(base.autoscaling_config))
-    return replace(read_options(base, frozenset(changes), changes), request_router_config=router)
+    return replace(read_options(base, changes), request_router_config=router)
 
 
 def _with_named(overrides: dict[str, Any], by_value: Mapping[str, str]) -> dict[str, Any]:

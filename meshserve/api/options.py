@@ -20,6 +20,7 @@ from meshserve.api.actor_options import (
 )
 from meshserve.api.autoscaling_config import AutoscalingConfig, automatic
 from meshserve.api.checks import config, integer, json_value, number
+from meshserve.api.gang_config import GangSchedulingConfig, check_gangs
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
 from meshserve.model.options import DeploymentOptions
@@ -30,12 +31,11 @@ AUTO = "auto"
 """As `num_replicas`: between 1 and 100, as load requires."""
 
 
-def read_options(before: DeploymentOptions, named: frozenset[str], changes: Mapping[str, Any]) -> DeploymentOptions:
+def read_options(before: DeploymentOptions, changes: Mapping[str, Any]) -> DeploymentOptions:
     """Options with changes that a user wrote.
 
     Args:
         before: the options so far.
-        named: the names of all options that the user ever wrote for this deployment, these changes included.
         changes: option -> what was written.
 
     Raises:
@@ -46,7 +46,10 @@ def read_options(before: DeploymentOptions, named: frozenset[str], changes: Mapp
     values = _with_replicas(dict(changes))
     read = {name: READERS[name](value) for name, value in values.items()}
     options = replace(before, **read)
-    _check_placement(options, named)
+    # The default strategy counts only where it is written down.
+    strategy = changes.get("placement_group_strategy") is not None or options.placement_group_strategy != "PACK"
+    check_gangs(options, strategy)
+    _check_placement(options, strategy)
     if {"autoscaling_config", "max_ongoing_requests"} & values.keys():
         _warn_of_target(options)
     return options
@@ -83,12 +86,13 @@ def _with_replicas(changes: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _check_placement(options: DeploymentOptions, named: frozenset[str]) -> None:
+def _check_placement(options: DeploymentOptions, strategy: bool) -> None:
     bundles, selector = options.placement_group_bundles, options.placement_group_bundle_label_selector
     if not bundles:
-        for name in ("placement_group_strategy", "placement_group_bundle_label_selector"):
-            if name in named:
-                raise ValueError(f"{name} needs placement_group_bundles.")
+        if strategy:
+            raise ValueError("placement_group_strategy needs placement_group_bundles.")
+        if selector:
+            raise ValueError("placement_group_bundle_label_selector needs placement_group_bundles.")
         return
     if options.max_replicas_per_node is not None:
         raise ValueError("Setting max_replicas_per_node is not allowed when placement_group_bundles is provided.")
@@ -130,6 +134,10 @@ def _backpressure(value: Any) -> Any:
 
 def _router(value: Any) -> Any:
     return config("request_router_config", {} if value is None else value, RequestRouterConfig).to_options()
+
+
+def _gangs(value: Any) -> Any:
+    return None if value is None else config("gang_scheduling_config", value, GangSchedulingConfig).to_options()
 
 
 def _logging(value: Any) -> dict[str, Any] | None:
@@ -176,5 +184,6 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "rolling_update_percentage": _rolling,
     "max_surge_percent": lambda value: integer("max_surge_percent", value, 0, 100),
     "logging_config": _logging,
+    "gang_scheduling_config": _gangs,
 }
 """Option -> from what a user wrote to the value of the field of the same name. Adding an option is adding a line."""

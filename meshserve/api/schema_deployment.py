@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StrictInt, field_validator, model_validator
 
 from meshserve.api.autoscaling_config import AutoscalingConfig, automatic
-from meshserve.api.checks import plain_config
+from meshserve.api.checks import config, plain_config
 from meshserve.api.default import DEFAULT
+from meshserve.api.gang_config import EXCLUDES_PER_NODE, EXCLUDES_STRATEGY, GangSchedulingConfig, not_whole
 from meshserve.api.options import AUTO, READERS
 from meshserve.api.remote_uris import check_runtime_env
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
@@ -81,7 +82,9 @@ class DeploymentSchema(BaseModel):
     request_router_config: Annotated[dict[str, Any] | RequestRouterConfig, DictFirst] = Field(
         default=UNSET, description="Which policy picks replicas."
     )
-    gang_scheduling_config: Any = Field(default=UNSET, description="Replicas that start and end together.")
+    gang_scheduling_config: GangSchedulingConfig | None = Field(
+        default=UNSET, description="Replicas that start and end together; num_replicas is a multiple of its gang_size."
+    )
     deployment_actors: Any = Field(default=UNSET, description="Actors that the replicas share.")
     rolling_update_percentage: float = Field(
         default=UNSET, gt=0, le=1, description="The share of the replicas that an update replaces at a time."
@@ -101,6 +104,16 @@ class DeploymentSchema(BaseModel):
         if isinstance(count, str) and count != AUTO:
             raise ValueError(f'`num_replicas` must be an int or "auto", but got: {count}')
         return values
+
+    @field_validator("gang_scheduling_config", mode="before")
+    @classmethod
+    def _as_gangs(cls, value: Any) -> Any:
+        if value is None or value is DEFAULT.VALUE:
+            return value
+        try:
+            return config("gang_scheduling_config", value, GangSchedulingConfig)
+        except (TypeError, NotImplementedError) as error:
+            raise ValueError(str(error)) from error  # pydantic takes ValueErrors only
 
     @field_validator("*", mode="after")
     @classmethod
@@ -134,6 +147,27 @@ class DeploymentSchema(BaseModel):
                     "to all bundles) or match the number of `placement_group_bundles`. "
                     f"Got {len(selector)} selectors for {len(bundles)} bundles."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_gangs(self) -> DeploymentSchema:
+        gangs = self.gang_scheduling_config
+        if gangs is None or not _is_given(gangs):
+            return self
+        if _is_given(self.max_replicas_per_node):
+            raise ValueError(EXCLUDES_PER_NODE)
+        if _is_given(self.placement_group_strategy):
+            raise ValueError(EXCLUDES_STRATEGY)
+        counts = {"num_replicas": self.num_replicas}
+        if self.num_replicas == AUTO and self.autoscaling_config is not None and _is_given(self.autoscaling_config):
+            counts = {
+                f"autoscaling_config.{name}": count
+                for name, count in _written("autoscaling_config", self.autoscaling_config).items()
+                if name in ("min_replicas", "max_replicas", "initial_replicas")
+            }
+        for name, count in counts.items():
+            if isinstance(count, int) and count % gangs.gang_size:
+                raise ValueError(not_whole(name, count, gangs.gang_size))
         return self
 
     def is_autoscaling_configured(self) -> bool:

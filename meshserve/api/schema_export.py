@@ -10,7 +10,7 @@ from typing import Any
 from meshserve.api.autoscaling_config import AutoscalingConfig
 from meshserve.api.deployment import Deployment
 from meshserve.api.schema_deployment import DeploymentSchema
-from meshserve.model.options import DeploymentOptions, RouterOptions
+from meshserve.model.options import BackpressureOptions, DeploymentOptions, GangOptions, RouterOptions
 
 _NOT_IN_FILES = frozenset({"max_constructor_retry_count", "num_replicas", "autoscaling_config"})
 """What a file has no field for, and what is written by `_replicas`."""
@@ -38,6 +38,8 @@ def full_entry_of(name: str, options: DeploymentOptions) -> dict[str, Any]:
     names = {one.name for one in fields(options)} & set(DeploymentSchema.model_fields) - _NOT_IN_FILES
     if not options.placement_group_bundles:
         names -= {"placement_group_bundles", "placement_group_strategy", "placement_group_bundle_label_selector"}
+    if options.gang_scheduling_config is not None:
+        names -= {"placement_group_strategy"}
     for own in sorted(names):
         value = _plain(own, getattr(options, own))
         if value not in (None, []):
@@ -69,7 +71,7 @@ def _plain(name: str, value: Any) -> Any:
         if value.request_router_pickle:
             return None  # the class is in the code, and stays there
         return _changed(asdict(value), asdict(RouterOptions()))
-    if name == "backpressure_config":
+    if isinstance(value, BackpressureOptions | GangOptions):
         return asdict(value)
     return list(value) if isinstance(value, tuple) else value
 

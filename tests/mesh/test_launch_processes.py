@@ -74,6 +74,26 @@ async def test_killing_ends_a_process_and_its_placement_group(launcher: RayLaunc
     assert groups[wanted.name] == "REMOVED"
 
 
+async def test_a_group_that_processes_share_outlives_them(
+    launcher: RayLauncher,
+) -> None:
+    shared = {
+        "actor_options": {"num_cpus": 1},
+        "placement_group": f"MESHSERVE_group-{next(_numbers)}",
+        "placement_group_bundles": ({"CPU": 1}, {"CPU": 1}),
+        "placement_group_bundle_label_selector": ({"kind": "!in(none)"},),
+    }
+    wanted = [spec(**shared, placement_group_bundle=bundle) for bundle in (0, 1)]
+    await asyncio.gather(*(launcher.start(one) for one in wanted))
+    for one in wanted:
+        await launcher.kill(one.name)
+    assert shared["placement_group"] in await launcher.names()
+
+    await launcher.kill(str(shared["placement_group"]))
+
+    assert shared["placement_group"] not in await launcher.names()
+
+
 async def test_what_is_left_of_a_process_that_died_is_listed_until_it_is_killed(launcher: RayLauncher) -> None:
     wanted = spec(actor_options={"num_cpus": 1}, placement_group_bundles=({"CPU": 1},))
     started = await launcher.start(wanted)

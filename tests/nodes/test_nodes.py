@@ -109,6 +109,24 @@ def test_replicas_leave_a_machine_that_is_to_go_away_and_no_call_is_lost(machine
     assert deployment().status == "HEALTHY"
 
 
+def test_a_gang_waits_until_all_of_it_has_room_and_moves_with_its_machine(machines):
+    options = {"num_replicas": 2, "ray_actor_options": {"num_cpus": 0, "resources": {"place": 1}}}
+    gang = {"gang_size": 2, "gang_placement_strategy": "SPREAD"}
+    app = Where.options(**options, gang_scheduling_config=gang).bind()
+    first = machines.add(place=1)
+    target = serve.RunTarget(target=app, name="app", route_prefix=None)
+    (handle,) = serve.run_many([target], wait_for_applications_running=False)
+    wait_until(lambda: "Each gang of 2 replicas needs more than is free in the cluster: place" in deployment().message)
+    assert deployment().replica_states == {"STARTING": 2}
+    second, third = machines.add(place=1), machines.add(place=1)
+    wait_until(lambda: all_ready(2))
+    lost = wait_until(lambda: places(handle).keys() - {first}).pop()
+    fourth = machines.add(place=1)
+    machines.lose(lost)
+    wait_until(lambda: all_ready(2) and lost not in places(handle))
+    assert places(handle).keys() <= {first, second, third, fourth}
+
+
 def test_resources_and_labels_choose_the_machine_and_every_machine_with_replicas_has_a_proxy(machines):
     bare, other = machines.add(accelerator=1), machines.add(labels={"kind": "big"}, accelerator=1)
     needs = {"num_cpus": 0, "resources": {"accelerator": 1}, "label_selector": {"kind": "big"}}

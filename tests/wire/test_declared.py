@@ -10,7 +10,7 @@ from controller_mesh import LocalMesh, application, local_mesh
 
 from meshserve.api.details import details_of
 from meshserve.model.declared import ChangeKind
-from meshserve.model.options import RouterOptions
+from meshserve.model.options import GangOptions, RouterOptions
 from meshserve.schema import ServeInstanceDetails
 from meshserve.v1 import controller_pb2, proxy_control_pb2
 from meshserve.wire.details import details_from_proto
@@ -70,6 +70,21 @@ async def test_an_option_that_leaves_the_file_is_the_codes_again_and_nothing_is_
         second, count = await options(mesh, "Model")
         assert (count, second.user_config, second.max_ongoing_requests) == (2, None, 20)
         assert len(mesh.launcher.work) == 1
+
+
+async def test_gangs_of_a_file_run_and_end_with_it():
+    async with local_mesh() as mesh:
+        await running(mesh, entry(deployments=[{"name": "Model", "gang_scheduling_config": {"gang_size": 2}}]))
+        found, count = await options(mesh, "Model")
+        assert (count, found.gang_scheduling_config) == (2, GangOptions(2))
+        assert len(mesh.launcher.groups) == 1
+
+        await running(mesh, entry())
+        await until(lambda: not mesh.launcher.groups)
+        answer = await apply(mesh, entry(deployments=[{"name": "Model", "gang_scheduling_config": {"gang_size": 3}}]))
+        assert kinds(answer) == {"app": "UPDATE"}
+        status = await mesh.until_state("DEPLOY_FAILED")
+        assert "num_replicas (2) must be a multiple of gang_size (3)" in status.message
 
 
 async def test_the_same_file_twice_changes_nothing_and_a_change_touches_what_it_names():
