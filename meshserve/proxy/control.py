@@ -11,6 +11,7 @@ from meshserve.proxy.in_flight import InFlight
 from meshserve.proxy.metrics_pages import NodeText
 from meshserve.proxy.workers import Workers
 from meshserve.telemetry.logs import log_path
+from meshserve.telemetry.tracing import send_last_spans
 from meshserve.v1 import proxy_control_pb2 as pb
 from meshserve.v1 import proxy_control_pb2_grpc
 
@@ -79,6 +80,8 @@ class ProxyControl(proxy_control_pb2_grpc.ProxyControlServiceServicer):
         elsewhere = asyncio.ensure_future(self._workers.drain(request))
         if request.draining and request.timeout_s > 0:
             await self._in_flight.wait_idle(request.timeout_s)
+        if request.draining:
+            await send_last_spans()
         return pb.DrainProxyResponse(ongoing=await elsewhere + self._in_flight.count)
 
     async def NodeMetrics(  # noqa: N802 - the RPC's name

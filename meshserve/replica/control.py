@@ -23,6 +23,7 @@ from meshserve.rpc.import_path import import_from
 from meshserve.telemetry.exposition import process_text
 from meshserve.telemetry.logs import configure_log, log_path
 from meshserve.telemetry.loop_lag import watch_loop
+from meshserve.telemetry.tracing import send_last_spans
 from meshserve.user.context import ReplicaContext
 from meshserve.user.multiplex import ModelRegistry
 from meshserve.v1 import replica_control_pb2 as pb
@@ -233,6 +234,7 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             await _at_most(max(deadline - time.monotonic(), 1.0), self._destroy(self._user))
             # Calls that destructors have begun, to free what is held elsewhere, would die with this process.
             await _at_most(LAST_CALLS_S, process_directory().quiet())
+        await send_last_spans()
         return pb.DrainResponse(abandoned=abandoned)
 
     async def _destroy(self, user: UserCode) -> None:

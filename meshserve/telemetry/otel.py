@@ -113,6 +113,10 @@ class Tracing:
             name, self._parent(contexts[0]), attributes=attributes, links=self.links(contexts[1:])
         )
 
+    def flush(self) -> None:
+        """Sends what waits now; blocks."""
+        self.provider.force_flush()
+
     def shut_down(self) -> None:
         """Sends what waits."""
         self.provider.shutdown()

@@ -9,6 +9,7 @@ replica): `Tracing.told`.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from meshserve.telemetry.tracing_options import TracingOptions
 
 if TYPE_CHECKING:
     from meshserve.telemetry.otel import Tracing
+
+LAST_SPANS_S = 2.0
+"""How long a process that is about to end waits for its exporter."""
 
 _active: Tracing | None = None
 
@@ -60,3 +64,13 @@ def stop_tracing() -> None:
     tracing, _active = _active, None
     if tracing is not None:
         tracing.shut_down()
+
+
+async def send_last_spans() -> None:
+    """Sends what waits, for a process that is about to end: exporters keep spans for some seconds, to send many."""
+    if _active is None:
+        return
+    try:
+        await asyncio.wait_for(asyncio.to_thread(_active.flush), LAST_SPANS_S)
+    except TimeoutError:
+        pass  # whoever collects them does not answer, and nobody shall wait for that

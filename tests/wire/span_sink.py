@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 _exporter = InMemorySpanExporter()
@@ -14,6 +14,12 @@ def processors() -> list[SpanProcessor]:
     global _exporter
     _exporter = InMemorySpanExporter()
     return [SimpleSpanProcessor(_exporter)]
+
+
+def lingering() -> list[SpanProcessor]:
+    """As `processors`, but spans are kept for long, to be sent together."""
+    processors()
+    return [BatchSpanProcessor(_exporter, schedule_delay_millis=3_600_000)]
 
 
 def no_list() -> str:

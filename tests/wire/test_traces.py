@@ -18,6 +18,7 @@ from replicas import LocalMesh, LocalReplica, call, on_io
 import meshserve as serve
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import DeploymentOptions
+from meshserve.replica.control import ReplicaControl
 from meshserve.routing.directory import set_process_directory
 from meshserve.routing.handle import DeploymentHandle
 from meshserve.routing.layers import caller_stack
@@ -28,6 +29,7 @@ from meshserve.telemetry.log_options import Identity
 from meshserve.telemetry.tracing import active, start_tracing, stop_tracing
 from meshserve.telemetry.tracing_options import TracingOptions
 from meshserve.user.batching import batch
+from meshserve.v1 import replica_control_pb2
 
 WHO = Identity.of_replica("app", "Model", "r1")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -217,6 +219,24 @@ def test_a_batch_is_a_child_of_its_first_request_and_linked_to_the_others(tracin
         await directory.close()
 
     check()
+
+
+def test_what_an_exporter_still_keeps_is_sent_before_a_replica_ends() -> None:
+    @on_io
+    async def check() -> None:
+        directory = Directory()
+        await directory.add("Model", Batched)
+        await directory.services["Model"].unary(call("length", "a"))
+        control = ReplicaControl(directory.meshes["Model"].replicas[0].door, lambda user: None)
+        await control.Drain(replica_control_pb2.DrainRequest(timeout_s=5.0), None)
+        assert "Model.length" in {span.name for span in span_sink.finished()}
+        await directory.close()
+
+    start_tracing(TracingOptions(True, "span_sink:lingering", 1.0), WHO)
+    try:
+        check()
+    finally:
+        stop_tracing()
 
 
 def test_what_user_code_raises_is_on_the_spans(tracing: None) -> None:
