@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from meshserve.core.actions import Action, KillReplica, ReconfigureReplica, RecordFailure, StartReplica
+from meshserve.core.actions import Action, ReconfigureReplica, RecordFailure, StartReplica
 from meshserve.core.deployment_actors import are_ready
 from meshserve.core.gang_counts import whole_gangs
 from meshserve.core.gangs import fitting, line_ups, units
@@ -97,13 +97,9 @@ def judge(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tup
     want, attempts = deployment.want, deployment.attempts
     if want is None or want.deleting:
         return deployment, ()
-    stale = {
-        tag: replace(replica, phase=Phase.KILLING, since=scene.now)
-        for tag, replica in deployment.replicas.items()
-        if replica.phase in STARTING and replica.build.version != want.version
-    }
-    actions: list[Action] = [KillReplica(replica.id) for replica in stale.values()]
-    deployment = deployment.having(stale)
+    stale = [replica for replica in _in(STARTING, deployment) if replica.build.version != want.version]
+    deployment, ended = stop_each(deployment, stale, scene)
+    actions = list(ended)
     if not attempts.rolling and any(is_outdated(replica, want) for replica in _in(SERVING, deployment)):
         attempts = replace(attempts, rolling=True)
     allowed = attempts_allowed(want.spec.options, want.count)

@@ -1,9 +1,10 @@
 """How replicas end. The order is the promise: out of the routers' targets, then drained, then killed.
 
 A replica that serves leaves the published targets in the same plan that tells it to drain, and targets are
-published before actions are performed; it goes on serving what is still on its way to it. One that never served is
-killed at once. Every replica is killed before it is forgotten, even one whose process is known to be dead: the launcher
-may hold more for it than the process.
+published before actions are performed; it goes on serving what is still on its way to it. One that never served has
+nothing to wait for: it is killed at once, or when what its constructor has made so far is destroyed. Every replica is
+killed before it is forgotten, even one whose process is known to be dead: the launcher may hold more for it than the
+process.
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ SHUTDOWN_WAIT_LOOP_S = 0.05
 
 
 def stop(replica: SeenReplica, options: DeploymentOptions, scene: Scene) -> tuple[SeenReplica, tuple[Action, ...]]:
-    """A replica is to end: drained when it may have calls, killed at once when it never served.
+    """A replica is to end: drained when it may have calls or user code, killed at once when it has neither.
 
     One that is being recovered is left alone until it is known what it is.
     """
     if replica.phase in STOPPING or replica.phase in RECOVERING:
         return replica, ()
-    if replica.phase in STARTING:
+    if replica.phase in STARTING and replica.phase is not Phase.INITIALIZING:
         return replace(replica, phase=Phase.KILLING, since=scene.now), (KillReplica(replica.id),)
-    wait_loop_s = options.graceful_shutdown_wait_loop_s
+    timeout_s, wait_loop_s = options.graceful_shutdown_timeout_s, options.graceful_shutdown_wait_loop_s
     if scene.shutting_down:
         wait_loop_s = min(wait_loop_s, SHUTDOWN_WAIT_LOOP_S)
-    drain = DrainReplica(replica.id, replica.address, options.graceful_shutdown_timeout_s, wait_loop_s)
+    if replica.phase is Phase.INITIALIZING:
+        timeout_s = wait_loop_s = 0.0
+    drain = DrainReplica(replica.id, replica.address, timeout_s, wait_loop_s)
     return replace(replica, phase=Phase.DRAINING, since=scene.now), (drain,)
 
 

@@ -73,12 +73,12 @@ class UserCode:
             self.is_function = True
             self.callable = target
             return
-        instance = target.__new__(target)
+        # Known from here on, so that a replica that is to end meanwhile can destroy what there is of it.
+        instance = self.callable = target.__new__(target)
         # The constructor may be asynchronous (an ASGI ingress runs its lifespan in it).
         result = target.__init__(instance, *args, **kwargs)
         if inspect.isawaitable(result):
             await result
-        self.callable = instance
 
     async def reconfigure(self, options: DeploymentOptions, rank: ReplicaRank) -> None:
         """Applies options; calls the user's `reconfigure` if its user_config or rank changed.

@@ -116,7 +116,8 @@ def test_starting_replicas_go_first_and_at_once():
     want = wanted(number=2)
     starting = [replica("r7", Phase.LAUNCHING, want), replica("r8", Phase.INITIALIZING, want)]
     _, actions = scale_down(deployment(want, *ready(want, 2), *starting), scene())
-    assert counted(actions) == {"KillReplica": 2}
+    assert counted(actions) == {"KillReplica": 1, "DrainReplica": 1}
+    assert [(one.timeout_s, one.wait_loop_s) for one in actions if isinstance(one, DrainReplica)] == [(0.0, 0.0)]
 
 
 def test_then_the_newest_on_nodes_with_few_replicas_and_the_head_last():
@@ -133,9 +134,10 @@ def test_then_the_newest_on_nodes_with_few_replicas_and_the_head_last():
 
 def test_starts_of_an_older_version_end_at_once():
     old, new = wanted("v1"), wanted("v2")
-    seen, actions = judge(deployment(new, replica("r1", Phase.INITIALIZING, old)), scene())
-    assert isinstance(actions[0], KillReplica)
-    assert phases(seen) == {"r1": Phase.KILLING}
+    starting = (replica("r1", Phase.LAUNCHED, old), replica("r2", Phase.INITIALIZING, old))
+    seen, actions = judge(deployment(new, *starting), scene())
+    assert [type(one) for one in actions[:2]] == [KillReplica, DrainReplica]
+    assert phases(seen) == {"r1": Phase.KILLING, "r2": Phase.DRAINING}
 
 
 def test_going_back_to_the_version_before_leaves_no_replica_too_many():

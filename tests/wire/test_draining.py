@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import ClassVar
 
+import cloudpickle
 import pytest
 from replicas import TOKEN, LocalMesh, LocalReplica, call, on_io
 
 from meshserve.model.call import CallKind
 from meshserve.model.failure import FailureKind
+from meshserve.model.options import DeploymentOptions
 from meshserve.replica.control import ReplicaControl
 from meshserve.routing.service import CallFailed
 from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.token import token_metadata
+from meshserve.user.context import set_replica_context
 from meshserve.v1 import replica_control_pb2, replica_pb2_grpc
+from meshserve.wire.options import options_to_json
 from meshserve.wire.values import decode_value
 
 
@@ -126,3 +131,41 @@ async def test_a_call_that_outlasts_the_time_for_draining_fails_and_runs_nowhere
                 await reply
             assert failed.value.failure.kind is FailureKind.REPLICA_LOST
         assert (Worker.ran, a.admission.ongoing, b.admission.ongoing) == (8, 0, 8 - ongoing)
+
+
+class Slow:
+    """Is constructed for as long as it is not destroyed."""
+
+    steps: ClassVar[list[str]] = []
+
+    async def __init__(self):
+        Slow.steps.append("begun")
+        self.destroyed = asyncio.Event()
+        await self.destroyed.wait()
+
+    async def __del__(self):
+        Slow.steps.append("destroyed")
+        self.destroyed.set()
+
+
+@on_io
+async def test_what_a_constructor_has_made_so_far_is_destroyed_when_its_replica_is_to_end():
+    Slow.steps.clear()
+    replica, users = LocalReplica("a", Worker), []
+    async with LocalMesh(replica):
+        control = ReplicaControl(replica.door, users.append)
+        code = cloudpickle.dumps((Slow, (), {}))
+        request = replica_control_pb2.InitializeRequest(
+            app="app", deployment="Slow", code=code, options_json=options_to_json(DeploymentOptions())
+        )
+        starting = asyncio.ensure_future(control.Initialize(request, None))
+        while not Slow.steps:
+            await asyncio.sleep(0.001)
+
+        await control.Drain(replica_control_pb2.DrainRequest(timeout_s=0.0, wait_loop_s=0.0), None)
+
+        assert Slow.steps == ["begun", "destroyed"]
+        await starting
+        for user in users:
+            user.close()
+        set_replica_context(None)
