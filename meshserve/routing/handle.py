@@ -11,6 +11,7 @@ import importlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from random import getrandbits
 from types import ModuleType
 from typing import Any, Generic, overload
@@ -69,8 +70,8 @@ _OPTION_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "method_name": ((str,), "the name of a method"),
     "multiplexed_model_id": ((str,), "text"),
     "session_id": ((str,), "text"),
-    "timeout_s": ((int, float, type(None)), "a number of seconds, or None"),
-    "priority": ((int,), "a whole number"),
+    "timeout_s": ((Real, type(None)), "a number of seconds, or None"),
+    "priority": ((Integral,), "a whole number"),
 }
 
 _SERIALIZATIONS = frozenset({"request_serialization", "response_serialization"})
