@@ -109,8 +109,11 @@ def _first_count(spec: DeploymentSpec, before: DesiredDeployment | None, capacit
     changed = fresh or (before is not None and before.spec.options.autoscaling_config != auto)
     if auto.initial_replicas is not None and changed:
         return whole_gangs(at_capacity(auto.initial_replicas, capacity.target), gang_size), CountSource.AUTOSCALER
-    count = bounds.lower if before is None or fresh else before.count
-    return bounds.clip(whole_gangs(count, gang_size)), CountSource.AUTOSCALER
+    if before is None or fresh:
+        return bounds.clip(whole_gangs(bounds.lower, gang_size)), CountSource.AUTOSCALER
+    count = bounds.clip(whole_gangs(before.count, gang_size))
+    # Bounds that no longer allow the count, as at another target capacity, are people's doing.
+    return count, before.count_source if count == before.count else CountSource.PEOPLE
 
 
 def delete_applications(desired: Desired, names: Iterable[str]) -> Desired:

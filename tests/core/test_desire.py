@@ -1,11 +1,14 @@
 """What changes make of desired state, and what lies in the store of it."""
 
+from dataclasses import replace
+
 import pytest
 from control_pictures import MODEL
 
 from meshserve.core import desire
 from meshserve.core.refusals import Refused, check_applications, check_scale
 from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, Desired, ProxyOptions, Source
+from meshserve.model.declared import FULL, Capacity, CapacityDirection
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import AutoscalingOptions, DeploymentOptions
 from meshserve.wire.stored import application_from_record, application_record, code_keys
@@ -57,6 +60,18 @@ def test_counts_are_kept_by_the_autoscaler_within_its_bounds_and_set_by_people()
     narrower = AutoscalingOptions(min_replicas=1, max_replicas=4)
     assert desire.set_applications(desired, [app(spec(autoscaling_config=narrower))], 2.0).deployments[MODEL].count == 4
     assert desire.set_applications(desired, [app(spec(num_replicas=2))], 2.0).deployments[MODEL].count == 2
+
+
+def test_a_count_that_another_target_capacity_forbids_is_changed_by_people():
+    auto = AutoscalingOptions(min_replicas=2, max_replicas=8)
+    full = app(spec(autoscaling_config=auto), source=Source.DECLARATIVE)
+    desired = desire.set_applications(Desired(), [full], 1.0)
+    desired = desire.set_count(desired, MODEL, 8, CountSource.AUTOSCALER)
+    half = replace(desired, capacity=Capacity(50.0, CapacityDirection.DOWN))
+    found = desire.set_applications(half, [full], 2.0).deployments[MODEL]
+    assert (found.count, found.count_source) == (4, CountSource.PEOPLE)
+    again = desire.set_applications(replace(half, capacity=FULL), [full], 3.0).deployments[MODEL]
+    assert (again.count, again.count_source) == (8, CountSource.AUTOSCALER)
 
 
 def test_another_count_is_no_new_attempt_and_another_version_is():
