@@ -99,6 +99,16 @@ def pack(name: str, target: Callable[..., Any], args: tuple[Any, ...], kwargs: M
         raise TypeError(explain(name, target, args, kwargs, error)) from error
 
 
+def check_local(name: str, target: Callable[..., Any]) -> None:
+    """Refuses a class or function of a function, which goes by value with what it uses, if it cannot be pickled.
+
+    Raises:
+        TypeError: it cannot; the message names what it uses.
+    """
+    if "<locals>" in getattr(target, "__qualname__", ""):
+        pack(name, target, (), {})
+
+
 def explain(
     name: str, target: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], error: Exception
 ) -> str:
@@ -109,10 +119,11 @@ def explain(
     for what, value in parts:
         if not _picklable(value):
             return (
-                f"Deployment {name!r} cannot be sent to replicas: {what} is {_innermost(value)}, which cannot be "
-                f"pickled: {error}. Make it in the constructor instead, or give what is needed to make it."
+                f"Could not serialize the deployment {name!r} for its replicas: {what} is {_innermost(value)}, which "
+                f"was found to be non-serializable: {error}. Make it in the constructor instead, or give what is "
+                "needed to make it."
             )
-    return f"Deployment {name!r} cannot be sent to replicas: {error}."
+    return f"Could not serialize the deployment {name!r} for its replicas: {error}."
 
 
 def _surroundings(target: Callable[..., Any]) -> Iterator[tuple[str, Any]]:

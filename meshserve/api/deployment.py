@@ -12,6 +12,7 @@ from typing import Any, Unpack, overload
 
 from meshserve.api.application import Application, CallNode
 from meshserve.api.changes import DecoratorOptions, OptionChanges
+from meshserve.api.code import check_local
 from meshserve.api.default import DEFAULT, given
 from meshserve.api.legacy_prefix import checked_prefix
 from meshserve.api.options import read_options
@@ -52,6 +53,7 @@ class Deployment:
         made._init_args, made._init_kwargs = (), {}
         made._route_prefix = DEFAULT.VALUE
         made.user_configured_option_names = frozenset()
+        check_local(made._name, made._func_or_class)
         return made._changed(changes)
 
     def _changed(self, changes: Mapping[str, Any]) -> Deployment:
@@ -193,7 +195,8 @@ def deployment(
         A `Deployment`, or a decorator that makes one.
 
     Raises:
-        TypeError: an option is of the wrong type, or what is decorated can be no deployment.
+        TypeError: an option is of the wrong type, or what is decorated can be no deployment, or uses what cannot be
+            sent to replicas.
         ValueError: an option is out of its range, or two contradict each other.
     """
     _refuse_version(version)

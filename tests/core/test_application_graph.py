@@ -97,19 +97,18 @@ def test_every_build_is_a_new_version_shared_by_its_deployments() -> None:
 
 
 def test_what_cannot_be_pickled_is_named() -> None:
-    with pytest.raises(TypeError, match=r"'Root' cannot be sent .* constructor argument 'boxed' is a lock"):
+    with pytest.raises(TypeError, match=r"serialize the deployment 'Root' .* constructor argument 'boxed' is a lock"):
         build(Root.bind(Leaf.bind(), boxed=Box([threading.Lock()])), Run("app"))
 
 
-def test_a_global_that_cannot_be_pickled_is_named() -> None:
+def test_a_variable_that_cannot_be_pickled_is_named_where_the_deployment_is_made() -> None:
     lock = threading.Lock()
 
-    @deployment
     def function() -> bool:
         return lock.locked()
 
-    with pytest.raises(TypeError, match=r"variable 'lock', which 'function' uses, is a lock"):
-        build(function.bind(), Run("app"))
+    with pytest.raises(TypeError, match=r"variable 'lock', which 'function' uses, is a lock.* non-serializable"):
+        deployment(function)
 
 
 @pytest.mark.parametrize(
