@@ -89,6 +89,8 @@ def wanted_version(deployment: SeenDeployment) -> str:
 def actors_wake_at(deployment: SeenDeployment, now: float) -> float:
     """When time alone calls for something about its actors."""
     want, actors = deployment.want, deployment.actors
+    if not actors.all and not _has_actors(deployment):
+        return _FOREVER
     times = [kill_at(one) for one in actors.all.values() if one.phase is ActorPhase.KILLING]
     if want is not None and not want.deleting:
         ready = (one.health for one in actors.all.values() if one.phase is ActorPhase.READY)
