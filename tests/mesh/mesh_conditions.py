@@ -16,8 +16,8 @@ def wait_until(condition, timeout_s=60.0):
 
 
 def controller_pid() -> int:
-    """The controller's process; 0 while it is being restarted."""
+    """The controller's process; 0 while there is none."""
     try:
         return ray.get(ray.get_actor(CONTROLLER_NAME, NAMESPACE).info.remote(), timeout=30).pid
-    except ray.exceptions.RayError:
+    except (ValueError, ray.exceptions.RayError):  # ValueError is how Ray says that there is none
         return 0

@@ -1,4 +1,4 @@
-"""A mesh without proxies in a Ray cluster of its own, whose controller is killed while it shuts down.
+"""A mesh without proxies in a Ray cluster of its own, whose controller is killed for good, and while it shuts down.
 
 `python shut_down.py` says `nothing is left` when all its processes are gone afterwards.
 """
@@ -15,6 +15,7 @@ from mesh_conditions import controller_pid, wait_until
 from slow_application import Slow, pids
 
 import meshserve as serve
+from meshserve.settings import CONTROLLER_NAME, NAMESPACE
 
 
 def lives(pid: int) -> bool:
@@ -33,6 +34,11 @@ def main(folder: Path) -> None:
     serve.start(proxy_location="Disabled")
     handle = serve.run(Slow.options(num_replicas=2).bind(folder), route_prefix=None)
     assert not serve.status().proxies
+    ray.kill(ray.get_actor(CONTROLLER_NAME, NAMESPACE), no_restart=True)
+    wait_until(lambda: not controller_pid())
+    serve.start()
+    wait_until(lambda: serve.status().applications["default"].status == "RUNNING")
+    assert len(pids(folder)) == 2
     call = handle.wait_for.remote("end")
     assert handle.remote().result() in pids(folder)
 
