@@ -295,6 +295,8 @@ class World:
     def _finds_room(self, replica: FakeReplica) -> bool:
         """Whether there is room for a replica, or for all of its gang: placement groups are reserved as a whole."""
         gang = replica.gang
+        if gang is None and len(self.replicas) <= self.room:
+            return True  # for all that there ever were
         free = self.room - sum(self.groups.values())
         free -= sum(other.listening and other.gang is None for other in self.alive())
         if gang is None:
