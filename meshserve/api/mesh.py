@@ -18,7 +18,7 @@ from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.tracing_config import tracing_text
 from meshserve.errors import ControllerUnreachableError
 from meshserve.launch.launcher import LaunchError, ProcessSpec
-from meshserve.launch.locator import MESH_KEY, locate
+from meshserve.launch.locator import locate
 from meshserve.launch.ray_cluster import Cluster, is_connected, join, join_or_start
 from meshserve.launch.ray_host import LOOPBACK
 from meshserve.launch.ray_launcher import RayLauncher
@@ -204,8 +204,10 @@ def _end_local_applications() -> None:
 
 
 async def _shut_down(controller: ControllerClient) -> None:
-    launcher = RayLauncher()
+    launcher, store = RayLauncher(), RayStore()
     try:
+        if CONTROLLER_NAME not in await launcher.names():
+            raise ControllerUnreachableError("no controller runs in this Ray cluster")
         await controller.shut_down()
     except ControllerUnreachableError as error:
         logger.info("Nothing is shut down in order: %s.", error)
@@ -214,4 +216,5 @@ async def _shut_down(controller: ControllerClient) -> None:
     await asyncio.gather(directory.close(), forget_client())
     # The controller is left after an orderly end; without one, whatever there is.
     await asyncio.gather(*(launcher.kill(name) for name in await launcher.names()))
-    await RayStore().delete(MESH_KEY)
+    # And what it would have removed from the store, or the next mesh would begin with it.
+    await asyncio.gather(*(store.delete(key) for key in await store.keys("")))

@@ -3,6 +3,7 @@
 `python shut_down.py` says `nothing is left` when all its processes are gone afterwards.
 """
 
+import asyncio
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from mesh_conditions import controller_pid, wait_until
 from slow_application import Slow, pids
 
 import meshserve as serve
+from meshserve.launch.ray_store import RayStore
 from meshserve.settings import CONTROLLER_NAME, NAMESPACE
 
 
@@ -27,6 +29,12 @@ def lives(pid: int) -> bool:
     return state != "Z"
 
 
+def kill_controller_for_good() -> None:
+    """Kills the controller so that Ray does not start it again."""
+    ray.kill(ray.get_actor(CONTROLLER_NAME, NAMESPACE), no_restart=True)
+    wait_until(lambda: not controller_pid())
+
+
 def main(folder: Path) -> None:
     """See the module."""
     folder.joinpath("go").touch()
@@ -34,8 +42,7 @@ def main(folder: Path) -> None:
     serve.start(proxy_location="Disabled")
     handle = serve.run(Slow.options(num_replicas=2).bind(folder), route_prefix=None)
     assert not serve.status().proxies
-    ray.kill(ray.get_actor(CONTROLLER_NAME, NAMESPACE), no_restart=True)
-    wait_until(lambda: not controller_pid())
+    kill_controller_for_good()
     serve.start()
     wait_until(lambda: serve.status().applications["default"].status == "RUNNING")
     assert len(pids(folder)) == 2
@@ -55,6 +62,11 @@ def main(folder: Path) -> None:
 
     wait_until(lambda: not any(lives(pid) for pid in (*controllers, *pids(folder))))
     assert not ray.util.list_named_actors(all_namespaces=True)
+
+    serve.start(proxy_location="Disabled")
+    kill_controller_for_good()
+    serve.shutdown()
+    assert not asyncio.run(RayStore().keys(""))
     ray.shutdown()
     print("nothing is left")
 
