@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from meshserve.api.status import status
     from meshserve.client.connection import connect
     from meshserve.routing.handle import DeploymentHandle
+    from meshserve.user.actor_context import get_deployment_actor_context
     from meshserve.user.batching import batch
     from meshserve.user.context import (
         ReplicaContext,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         get_replica_context,
         get_trace_context,
     )
+    from meshserve.user.deployment_actors import get_deployment_actor
     from meshserve.user.ingress import ingress
     from meshserve.user.multiplex import multiplexed
 
@@ -53,6 +55,7 @@ _HOMES = {
     "meshserve.api.status": ("status",),
     "meshserve.client.connection": ("connect",),
     "meshserve.routing.handle": ("DeploymentHandle",),
+    "meshserve.user.actor_context": ("get_deployment_actor_context",),
     "meshserve.user.batching": ("batch",),
     "meshserve.user.context": (
         "ReplicaContext",
@@ -60,6 +63,7 @@ _HOMES = {
         "get_replica_context",
         "get_trace_context",
     ),
+    "meshserve.user.deployment_actors": ("get_deployment_actor",),
     "meshserve.user.ingress": ("ingress",),
     "meshserve.user.multiplex": ("multiplexed",),
 }
@@ -82,6 +86,8 @@ __all__ = [
     "deployment",
     "gRPCOptions",
     "get_app_handle",
+    "get_deployment_actor",
+    "get_deployment_actor_context",
     "get_deployment_handle",
     "get_multiplexed_model_id",
     "get_replica_context",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshserve.api.autoscaling_config import AggregationFunction, AutoscalingConfig, AutoscalingPolicy
 from meshserve.api.controller_options import ControllerOptions
+from meshserve.api.deployment_actors import DeploymentActorConfig
 from meshserve.api.gang_config import GangPlacementStrategy, GangRuntimeFailurePolicy, GangSchedulingConfig
 from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
 from meshserve.api.logging_config import LoggingConfig
@@ -20,6 +21,7 @@ __all__ = [
     "GangPlacementStrategy",
     "GangRuntimeFailurePolicy",
     "GangSchedulingConfig",
+    "DeploymentActorConfig",
     "HTTPOptions",
     "LoggingConfig",
     "ProxyLocation",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshserve.model.control import ReplicaRank
 from meshserve.model.gang import GangContext
+from meshserve.user.actor_context import DeploymentActorContext
 from meshserve.user.context import (
     ReplicaContext,
     _get_serve_request_context,
@@ -16,6 +17,7 @@ from meshserve.user.context import _get_internal_replica_context as _get_interna
 
 __all__ = [
     "GangContext",
+    "DeploymentActorContext",
     "ReplicaContext",
     "ReplicaRank",
     "_get_serve_request_context",

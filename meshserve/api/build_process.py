@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from meshserve.api.builder import application_of
 from meshserve.api.graph import Run, build
-from meshserve.api.named_objects import by_value, named_by
+from meshserve.api.named_objects import named_by, named_by_value
 from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.api.user_traceback import users_text
 from meshserve.model.control import ApplicationSpec
@@ -22,7 +22,7 @@ def build_application(request: bytes) -> bytes:
     import_from(asked.import_paths)
     try:
         spec = _build(schema, asked.code_version)
-        named = {path: by_value(path) for path in named_by(schema)}
+        named = {path: named_by_value(path) for path in named_by(schema)}
     except Exception as error:  # noqa: BLE001 - modules of users may raise anything, and it is for them to see
         failure = f"Application {schema.name!r} could not be built from {schema.import_path}.\n{users_text(error)}"
         return build_pb2.BuildResponse(failure=failure).SerializeToString()

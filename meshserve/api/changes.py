@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from meshserve.api.autoscaling_config import AutoscalingConfig
+from meshserve.api.deployment_actors import DeploymentActorConfig
 from meshserve.api.gang_config import GangSchedulingConfig
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
@@ -35,6 +36,7 @@ class OptionChanges(TypedDict, total=False):
     max_constructor_retry_count: int
     gang_scheduling_config: GangSchedulingConfig | Mapping[str, Any] | None
     max_surge_percent: int
+    deployment_actors: Sequence[DeploymentActorConfig | Mapping[str, Any]] | None
 
 
 class DecoratorOptions(OptionChanges, total=False):

@@ -190,6 +190,7 @@ def deployment(
         gang_scheduling_config: replicas that start and end together; a `GangSchedulingConfig` or its fields.
         rolling_update_percentage: the share of the replicas that an update replaces at a time.
         max_surge_percent: how many replicas more than wanted an update may start, in percent.
+        deployment_actors: actors that the replicas share; a list of `DeploymentActorConfig` or their fields.
 
     Returns:
         A `Deployment`, or a decorator that makes one.

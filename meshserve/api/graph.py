@@ -14,6 +14,7 @@ from meshserve.api.code import Arguments, explain, pack
 from meshserve.api.dag_build import stand_in
 from meshserve.api.dag_root import rooted
 from meshserve.api.deployment import Deployment
+from meshserve.api.deployment_actors import check_environment, with_classes
 from meshserve.api.import_paths import import_paths
 from meshserve.api.legacy_prefix import prefix_in_force
 from meshserve.errors import MeshServeException
@@ -150,10 +151,12 @@ class _Graph:
                 "replicas to an external scaler: use one or the other."
             )
         actor = _with_runtime_env(dict(options.ray_actor_options), self._how.runtime_env)
+        options = replace(with_classes(options), ray_actor_options=actor, logging_config=self._logging(bound))
+        check_environment(options)
         return DeploymentSpec(
             id=DeploymentId(self._how.name, name),
             code_version=self._version,
-            options=replace(options, ray_actor_options=actor, logging_config=self._logging(bound)),
+            options=options,
             code=code,
             uses=tuple(DeploymentId(self._how.name, used) for used in uses),
             docs_path=getattr(bound.func_or_class, "__meshserve_docs_path__", None) or "",

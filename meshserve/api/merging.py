@@ -10,12 +10,13 @@ from typing import Any
 
 from meshserve.api.autoscaling_config import AutoscalingConfig, AutoscalingPolicy
 from meshserve.api.checks import config
+from meshserve.api.deployment_actors import check_environment, read_actors
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.options import AUTO, read_options
 from meshserve.api.router_config import RequestRouterConfig
 from meshserve.api.schema_application import ServeApplicationSchema
 from meshserve.model.control import ApplicationSpec, Build, DeploymentSpec, Source
-from meshserve.model.options import AutoscalingOptions, DeploymentOptions, RouterOptions
+from meshserve.model.options import ActorOptions, AutoscalingOptions, DeploymentOptions, RouterOptions
 
 
 def merged(build: Build, schema: ServeApplicationSchema, import_paths: tuple[str, ...]) -> ApplicationSpec:
@@ -70,10 +71,12 @@ def _deployment(spec: DeploymentSpec, overrides: dict[str, Any], schema: ServeAp
     actor = dict(options.ray_actor_options)
     if environment := merged_environment(schema.runtime_env, actor.get("runtime_env") or {}):
         actor["runtime_env"] = environment
+    options = replace(options, ray_actor_options=actor)
+    check_environment(options)
     logging_config = options.logging_config
     if logging_config is None and schema.logging_config is not None:
         logging_config = json.loads(_logging(schema))
-    return replace(spec, options=replace(options, ray_actor_options=actor, logging_config=logging_config))
+    return replace(spec, options=replace(options, logging_config=logging_config))
 
 
 def _options(base: DeploymentOptions, overrides: dict[str, Any]) -> DeploymentOptions:
@@ -85,7 +88,7 @@ def _options(base: DeploymentOptions, overrides: dict[str, Any]) -> DeploymentOp
 
 
 def _with_named(overrides: dict[str, Any], by_value: Mapping[str, str]) -> dict[str, Any]:
-    """The overrides with routers and policies as the mesh wants them: what they name is not imported here."""
+    """The overrides with routers, policies and actors as the mesh wants them: what they name is not imported here."""
     known = {name: value for name, value in overrides.items() if name != "request_router_config"}
     router, scaling = overrides.get("request_router_config"), overrides.get("autoscaling_config")
     if isinstance(router, Mapping):
@@ -93,7 +96,13 @@ def _with_named(overrides: dict[str, Any], by_value: Mapping[str, str]) -> dict[
     policy = scaling.get("policy") if isinstance(scaling, Mapping) else None
     if isinstance(policy, Mapping) and policy.get("policy_function") in by_value:
         known["autoscaling_config"] = {**(scaling or {}), "policy": _scaling_policy(policy, by_value)}
+    if overrides.get("deployment_actors"):
+        known["deployment_actors"] = _actors(overrides["deployment_actors"], by_value)
     return known
+
+
+def _actors(written: Any, by_value: Mapping[str, str]) -> tuple[ActorOptions, ...]:
+    return tuple(replace(one, class_pickle=by_value.get(one.actor_class, "")) for one in read_actors(written))
 
 
 def _router(written: Mapping[str, Any], by_value: Mapping[str, str]) -> RouterOptions:

@@ -20,6 +20,7 @@ from meshserve.api.actor_options import (
 )
 from meshserve.api.autoscaling_config import AutoscalingConfig, automatic
 from meshserve.api.checks import config, integer, json_value, number
+from meshserve.api.deployment_actors import check_environment, read_actors
 from meshserve.api.gang_config import GangSchedulingConfig, check_gangs
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
@@ -50,6 +51,7 @@ def read_options(before: DeploymentOptions, changes: Mapping[str, Any]) -> Deplo
     strategy = changes.get("placement_group_strategy") is not None or options.placement_group_strategy != "PACK"
     check_gangs(options, strategy)
     _check_placement(options, strategy)
+    check_environment(options)
     if {"autoscaling_config", "max_ongoing_requests"} & values.keys():
         _warn_of_target(options)
     return options
@@ -185,5 +187,6 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "max_surge_percent": lambda value: integer("max_surge_percent", value, 0, 100),
     "logging_config": _logging,
     "gang_scheduling_config": _gangs,
+    "deployment_actors": read_actors,
 }
 """Option -> from what a user wrote to the value of the field of the same name. Adding an option is adding a line."""

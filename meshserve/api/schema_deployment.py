@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StrictInt, field
 from meshserve.api.autoscaling_config import AutoscalingConfig, automatic
 from meshserve.api.checks import config, plain_config
 from meshserve.api.default import DEFAULT
+from meshserve.api.deployment_actors import DeploymentActorConfig
 from meshserve.api.gang_config import EXCLUDES_PER_NODE, EXCLUDES_STRATEGY, GangSchedulingConfig, not_whole
 from meshserve.api.options import AUTO, READERS
 from meshserve.api.remote_uris import check_runtime_env
@@ -85,7 +86,9 @@ class DeploymentSchema(BaseModel):
     gang_scheduling_config: GangSchedulingConfig | None = Field(
         default=UNSET, description="Replicas that start and end together; num_replicas is a multiple of its gang_size."
     )
-    deployment_actors: Any = Field(default=UNSET, description="Actors that the replicas share.")
+    deployment_actors: list[Annotated[dict[str, Any] | DeploymentActorConfig, DictFirst]] | None = Field(
+        default=UNSET, description="Actors that the replicas share; in place of all of the code's."
+    )
     rolling_update_percentage: float = Field(
         default=UNSET, gt=0, le=1, description="The share of the replicas that an update replaces at a time."
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from meshserve.api.autoscaling_config import AutoscalingConfig
 from meshserve.api.deployment import Deployment
+from meshserve.api.deployment_actors import as_written
 from meshserve.api.schema_deployment import DeploymentSchema
 from meshserve.model.options import BackpressureOptions, DeploymentOptions, GangOptions, RouterOptions
 
@@ -73,6 +74,8 @@ def _plain(name: str, value: Any) -> Any:
         return _changed(asdict(value), asdict(RouterOptions()))
     if isinstance(value, BackpressureOptions | GangOptions):
         return asdict(value)
+    if name == "deployment_actors":
+        return as_written(value)
     return list(value) if isinstance(value, tuple) else value
 
 

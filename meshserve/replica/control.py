@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from meshserve.core.weights import actors_version, build_version
 from meshserve.model.control import ReplicaRank
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
@@ -79,6 +80,7 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
             options = options_from_json(request.options_json)
             rank = _rank(request.rank)
             replica_id = ReplicaId(DeploymentId(request.app, request.deployment), request.replica_tag)
+            actors = actors_version(build_version(request.code_version, options), options)
             replica_context = ReplicaContext(
                 replica_id,
                 None,
@@ -87,6 +89,7 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
                 request.code_version,
                 options.max_ongoing_requests,
                 gang_from_proto(request.gang),
+                actors,
             )
             configure_log(options.logging_config)
             user = self._user = UserCode(replica_context, options)

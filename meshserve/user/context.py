@@ -26,6 +26,7 @@ class ReplicaContext:
         code_version: of the deployment's code.
         max_ongoing_requests: how many calls the replica accepts at a time, or None when that is not known.
         gang_context: the gang it belongs to; None for none.
+        actors_version: which of the deployment's actors are this replica's; empty for none.
     """
 
     replica_id: ReplicaId
@@ -35,6 +36,7 @@ class ReplicaContext:
     code_version: str = ""
     max_ongoing_requests: int | None = None
     gang_context: GangContext | None = None
+    actors_version: str = ""
 
     @property
     def app_name(self) -> str:
