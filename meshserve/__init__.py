@@ -67,6 +67,29 @@ _HOMES = {
     "meshserve.user.ingress": ("ingress",),
     "meshserve.user.multiplex": ("multiplexed",),
 }
+_MODULES = frozenset(
+    {
+        "autoscaling_policy",
+        "batching",
+        "config",
+        "context",
+        "dag",
+        "drivers",
+        "exceptions",
+        "gang",
+        "grpc_util",
+        "handle",
+        "http_adapters",
+        "inference",
+        "metrics",
+        "multiplex",
+        "request_router",
+        "schema",
+        "utils",
+    }
+)
+"""Public modules, which programs may also name without having imported them: `serve.context`."""
+
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -105,6 +128,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """A public name, imported now and kept."""
+    if name in _MODULES:
+        return importlib.import_module(f"meshserve.{name}")
     module = _HOME_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'meshserve' has no attribute {name!r}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import pytest
 
 import meshserve
@@ -12,6 +16,13 @@ def test_public_names_are_found_in_the_api_module_too():
     from meshserve.api import get_replica_context, shutdown
 
     assert get_replica_context is meshserve.get_replica_context and shutdown is meshserve.shutdown
+
+
+def test_public_modules_are_there_without_being_imported():
+    program = "import meshserve as serve; print(serve.context.get_replica_context, serve.gang.GangContext)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and "GangContext" in done.stdout, done.stderr
+    assert all(find_spec(f"meshserve.{name}") is not None for name in meshserve._MODULES)
 
 
 def test_what_is_not_public_is_not_found_there():
