@@ -52,10 +52,18 @@ _not_ours: set[str] = set()
 """Ids under which the processes that this one was forked from are connected: what is asked of Ray under one of them
 would be waited for for ever."""
 
+_forking = ""
+
 
 def _note_fork() -> None:
-    if worker := _worker_id():
-        _not_ours.add(worker)
+    # In the parent: in the child Ray may find a lock taken by a thread that is not there any more.
+    global _forking
+    _forking = _worker_id()
 
 
-os.register_at_fork(after_in_child=_note_fork)
+def _note_parent() -> None:
+    if _forking:
+        _not_ours.add(_forking)
+
+
+os.register_at_fork(before=_note_fork, after_in_child=_note_parent)
