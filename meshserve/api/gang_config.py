@@ -9,6 +9,12 @@ from meshserve.api.checks import integer
 from meshserve.core.gang_counts import most_whole_gangs
 from meshserve.model.options import AutoscalingOptions, DeploymentOptions, GangOptions
 
+EXCLUDES_PER_NODE = "Setting max_replicas_per_node is not allowed when gang_scheduling_config is provided."
+EXCLUDES_STRATEGY = (
+    "Setting placement_group_strategy is not allowed when gang_scheduling_config is provided. "
+    "Use gang_scheduling_config.gang_placement_strategy instead."
+)
+
 
 class GangPlacementStrategy(StrEnum):
     """Where the replicas of a gang are placed."""
@@ -94,13 +100,6 @@ def check_gangs(options: DeploymentOptions, strategy: bool) -> None:
         _check_bounds(auto, size)
     elif options.num_replicas % size:
         raise ValueError(not_whole("num_replicas", options.num_replicas, size))
-
-
-EXCLUDES_PER_NODE = "Setting max_replicas_per_node is not allowed when gang_scheduling_config is provided."
-EXCLUDES_STRATEGY = (
-    "Setting placement_group_strategy is not allowed when gang_scheduling_config is provided. "
-    "Use gang_scheduling_config.gang_placement_strategy instead."
-)
 
 
 def not_whole(name: str, count: int, gang_size: int) -> str:

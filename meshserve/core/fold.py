@@ -240,7 +240,8 @@ def _unwell(deployment: SeenDeployment, replica: SeenReplica, message: str, now:
 def _health_failed(deployment: SeenDeployment, replica: SeenReplica, message: str, now: float) -> SeenDeployment:
     if not _is_wanted(deployment, replica):
         return deployment
-    text = f"{_HEALTH_CHECK_FAILED} {message}"
+    gang = f" All {replica.gang.world_size} replicas of its gang are started again." if replica.gang is not None else ""
+    text = f"{_HEALTH_CHECK_FAILED} {message}{gang}"
     deployment = replace(deployment, status=transition(deployment.status, StatusEvent.HEALTH_FAILED, text))
     if deployment.attempts.rolling:
         return _count_failure(deployment, replica, message, now)

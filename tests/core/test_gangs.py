@@ -19,6 +19,7 @@ from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec
 from meshserve.model.gang import GangContext, GangId
 from meshserve.model.ids import ReplicaId
 from meshserve.model.options import AutoscalingOptions, DeploymentOptions, GangOptions
+from meshserve.model.status import DeploymentState, DeploymentStatus, Trigger
 
 PAIRS = GangOptions(2)
 
@@ -245,6 +246,14 @@ def test_bounds_of_autoscaling_are_whole_gangs(least, most, capacity, expected):
 
 
 # -- telling ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_status_says_that_a_gang_is_started_again_because_of_one():
+    want = gangs_wanted(2)
+    healthy = DeploymentStatus(DeploymentState.HEALTHY, Trigger.UNSPECIFIED)
+    seen = with_gangs(want, *gang(1, Phase.READY, want), status=healthy)
+    message = folded(seen, ev.ReplicaDied(ReplicaId(MODEL, "r2"))).status.message
+    assert "Replica app#Model#r2 died. All 2 replicas of its gang are started again." in message
 
 
 def test_a_gang_that_finds_no_room_says_what_it_needs():
