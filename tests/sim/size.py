@@ -18,6 +18,7 @@ class Size:
     """Bounds of a history.
 
     Attributes:
+        name: for figures.
         share: how many histories of a thousand are of this size.
         busy_s: how long operations go on.
         operation_s: mean time between them: shorter than most of what they set off, so that they meet.
