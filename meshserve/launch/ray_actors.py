@@ -97,6 +97,11 @@ def actor_named(name: str) -> Any:
         return None
 
 
+def as_actor_class(plain: type) -> Any:
+    """A class of this package as a class of actors that reserve no CPU."""
+    return ray.remote(num_cpus=0)(plain)
+
+
 def make(argument: bytes) -> bytes:
     """Makes the actor of a pickled `ActorSpec`, in a process of its own; returns when it is constructed."""
     spec: ActorSpec = pickle.loads(argument)

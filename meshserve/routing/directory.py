@@ -23,7 +23,7 @@ from meshserve.launch.locator import MeshAddress, locate
 from meshserve.launch.ray_nodes import this_node_id
 from meshserve.model.control import ApplicationSpec
 from meshserve.model.ids import DeploymentId
-from meshserve.model.targets import RouteTable
+from meshserve.model.targets import DeploymentTargets, RouteTable
 from meshserve.routing.layers import caller_stack
 from meshserve.routing.router import Router
 from meshserve.routing.service import Service, stack
@@ -77,6 +77,7 @@ class Directory:
         self._rng = rng
         self._watcher = f"{role}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._entries: dict[DeploymentId, _Entry] = {}
+        self._on_targets: dict[DeploymentId, list[Callable[[DeploymentTargets], None]]] = {}
         self._on_routes: list[Callable[[RouteTable], None]] = []
         self._routes: RouteTable | None = None
         self._token = ""
@@ -117,6 +118,12 @@ class Directory:
         if self._routes is not None:
             on_change(self._routes)
         self._routes_unsent = True
+        self._start()
+
+    def watch_targets(self, deployment: DeploymentId, on_change: Callable[[DeploymentTargets], None]) -> None:
+        """Calls back with every snapshot of a deployment that is to come; on the I/O thread."""
+        self._on_targets.setdefault(deployment, []).append(on_change)
+        self._unsent.append(deployment)
         self._start()
 
     def _start(self) -> None:
@@ -168,7 +175,7 @@ class Directory:
 
     def _subscribe_again(self) -> None:
         """A new stream knows nothing: name everything again."""
-        self._unsent = list(self._entries)
+        self._unsent = [*self._entries, *self._on_targets]
         self._routes_unsent = bool(self._on_routes)
         for entry in self._entries.values():
             entry.reported = (0, 0)
@@ -205,12 +212,14 @@ class Directory:
             entry = self._entries.get(targets.deployment)
             if entry is not None:
                 entry.router.update(targets)
+            for on_change in self._on_targets.get(targets.deployment, ()):
+                on_change(targets)
         if message.HasField("routes"):
             routes = routes_from_proto(message.routes)
             if self._routes is None or routes.version >= self._routes.version:
                 self._routes = routes
-                for on_change in self._on_routes:
-                    on_change(routes)
+                for on_routes in self._on_routes:
+                    on_routes(routes)
 
         self._received.set()
         self._received = asyncio.Event()

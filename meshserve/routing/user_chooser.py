@@ -132,7 +132,7 @@ class UserChooser:
 
     def choose(self, flight: Flight, waited_s: float) -> Replica | None:
         """See `Chooser`."""
-        if self._hooks is None or not self._open:
+        if self._hooks is None or not self._views:
             return None
         ask = self._asks.get(flight.arrival)
         if ask is None:
@@ -140,6 +140,8 @@ class UserChooser:
             self._sweeping.set(SWEEP_S)
         if ask.decision is None:
             self._decide(ask)
+        if not self._open:
+            return None
         for other in self._asks.values() if self._fifo else (ask,):
             replica = self._place(other)
             if replica is not None:
@@ -198,6 +200,7 @@ class UserChooser:
             if ask.flight.stage is not Stage.WAITING:
                 del self._asks[arrival]
                 self._end(ask)
+                self._tell("on_request_cancelled", self._internal_id(ask.flight))
         if self._asks:
             self._sweeping.set(SWEEP_S)
 

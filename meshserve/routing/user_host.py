@@ -39,6 +39,7 @@ Told = Callable[[Ranks, Failure | None], None]
 _HOOKS = (
     "on_request_routed",
     "on_request_completed",
+    "on_request_cancelled",
     "on_replica_actor_died",
     "on_replica_actor_unavailable",
     "on_new_queue_len_info",

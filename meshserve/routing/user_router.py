@@ -99,6 +99,9 @@ class RequestRouter:
     def on_request_completed(self, replica_id: ReplicaId, internal_request_id: str) -> None:
         """A call has left a replica: it has ended, was refused there, or the replica is gone."""
 
+    def on_request_cancelled(self, internal_request_id: str) -> None:
+        """A call has ended while it waited for a replica."""
+
     def on_replica_actor_died(self, replica_id: ReplicaId) -> None:
         """The connection to a replica had broken, and it is no replica any more."""
 

@@ -16,6 +16,10 @@ def import_from(folders: Sequence[str]) -> None:
             sys.path.insert(0, folder)
 
 
+_OURS = ("ray.serve.experimental.", "meshserve.experimental.")
+"""What Ray Serve's files name by paths of its own is here, by ours; Ray Serve need not be installed."""
+
+
 def import_object(path: str) -> Any:
     """Imports what a path names; may take as long as the user's modules take to import.
 
@@ -23,6 +27,8 @@ def import_object(path: str) -> Any:
         ModuleNotFoundError: the path has no module, or the module or one that it imports does not exist.
         ValueError: the module has no such attribute.
     """
+    if path.startswith(_OURS[0]):
+        path = _OURS[1] + path.removeprefix(_OURS[0])
     module_name, _, name = path.partition(":") if ":" in path else path.rpartition(".")
     if not module_name or not name:
         raise ModuleNotFoundError(

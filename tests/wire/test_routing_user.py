@@ -59,9 +59,11 @@ class Fixed(RequestRouter):
         self.tag, self.others = tag, others
         self.told = []
         self.threads = set()
+        self.asked = 0
         Fixed.made.append(self)
 
     async def choose_replicas(self, candidate_replicas, pending_request=None):
+        self.asked += 1
         self.threads.add(threading.current_thread().name)
         return [[one for one in candidate_replicas if one.replica_id.unique_id == self.tag]]
 
@@ -74,6 +76,9 @@ class Fixed(RequestRouter):
 
     def on_request_completed(self, replica_id, internal_request_id):
         self.told.append(("completed", replica_id, internal_request_id))
+
+    def on_request_cancelled(self, internal_request_id):
+        self.told.append(("cancelled", internal_request_id))
 
     def on_replica_actor_died(self, replica_id):
         self.told.append(("died", replica_id))
@@ -304,6 +309,26 @@ async def test_a_call_whose_replicas_are_full_waits_for_one_of_them():
         await until(lambda: a.admission.ongoing == 10)
         late = mesh.router.unary(call("who"))
         assert await value(late) == "a" and a.admission.limit == 10
+        for reply in held:
+            await reply
+
+
+@on_io
+async def test_a_router_is_asked_also_while_all_are_full_and_hears_of_calls_that_end_meanwhile():
+    Fixed.made.clear()
+    options = by_path("Fixed")
+    (a,) = replicas("a", options)
+    async with LocalMesh(a) as mesh:
+        held = [mesh.router.unary(call("hold", 0.2)) for _ in range(10)]
+        await until(lambda: a.admission.ongoing == 10)
+        router = Fixed.made[-1]
+        late = mesh.router.unary(call("who"))
+        await until(lambda: router.asked == 11)
+        late.cancel()
+        await until(lambda: any(one[0] == "cancelled" for one in router.told))
+        routed = {one[2] for one in router.told if one[0] == "routed"}
+        assert len(routed) == 10
+        assert all(one[1] not in routed for one in router.told if one[0] == "cancelled")
         for reply in held:
             await reply
 
