@@ -12,6 +12,7 @@ from typing import Any
 import cloudpickle
 
 from meshserve.api.checks import config, integer, json_value, mapping, number
+from meshserve.api.config_class import Config
 from meshserve.api.imports import import_path
 from meshserve.core.scaling_policy import queue_length_policy
 from meshserve.model.options import AutoscalingOptions
@@ -26,7 +27,7 @@ class AggregationFunction(StrEnum):
 
 
 @dataclass(frozen=True)
-class AutoscalingPolicy:
+class AutoscalingPolicy(Config):
     """Who decides how many replicas are wanted.
 
     Args:
@@ -88,7 +89,7 @@ def _packed(policy: Any) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoscalingConfig:
+class AutoscalingConfig(Config):
     """When to change the number of replicas of a deployment.
 
     Args:
@@ -151,7 +152,7 @@ class AutoscalingConfig:
                 f"look_back_period_s ({self.look_back_period_s:g}) should be greater than metrics_interval_s "
                 f"({self.metrics_interval_s:g}): load would be measured less often than it is aggregated.",
                 FutureWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -69,12 +69,13 @@ def config(name: str, value: Any, kind: type[T]) -> T:
     for one in known.values():
         if one.default is MISSING and one.default_factory is MISSING and one.name not in value:
             raise ValueError(f"{name} needs the field {one.name!r}, which was not given.")
-    return kind(**value)
+    made: T = kind.made(**value)  # type: ignore[attr-defined]  # and a `Config`
+    return made
 
 
 def plain_config(value: Any) -> Any:
     """A model of the configuration file's schema as a dict of the fields that were given; other values as they are."""
-    dump = getattr(value, "model_dump", None)
+    dump = None if is_dataclass(value) else getattr(value, "model_dump", None)
     return value if dump is None else dump(exclude_unset=True)
 
 

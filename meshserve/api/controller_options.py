@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from meshserve.api.config_class import Config
+
 
 @dataclass(frozen=True, kw_only=True)
-class ControllerOptions:
+class ControllerOptions(Config):
     """The controller's process; counts when the mesh is started.
 
     Args:

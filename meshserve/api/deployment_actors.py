@@ -13,6 +13,7 @@ import cloudpickle
 
 from meshserve.api.by_value import by_value
 from meshserve.api.checks import config, json_value, mapping
+from meshserve.api.config_class import Config
 from meshserve.model.actor_environment import reserved_in
 from meshserve.model.options import ActorOptions, DeploymentOptions
 from meshserve.rpc.import_path import import_object
@@ -22,7 +23,7 @@ _WITHOUT_EFFECT = ("name", "max_restarts")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeploymentActorConfig:
+class DeploymentActorConfig(Config):
     """An actor of a class of yours: one for all replicas of a deployment, which get it by `get_deployment_actor`.
 
     It is made before the first replica and ends after the last one. When it dies another one is made in its place, so

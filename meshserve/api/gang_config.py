@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from meshserve.api.checks import integer
+from meshserve.api.config_class import Config
 from meshserve.core.gang_counts import most_whole_gangs
 from meshserve.model.options import AutoscalingOptions, DeploymentOptions, GangOptions
 
@@ -35,7 +36,7 @@ class GangRuntimeFailurePolicy(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GangSchedulingConfig:
+class GangSchedulingConfig(Config):
     """Replicas that start together in one placement group, and end together.
 
     Args:

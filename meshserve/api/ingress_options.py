@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from meshserve.api.checks import integer, number
+from meshserve.api.config_class import Config
 from meshserve.api.imports import import_path
 from meshserve.rpc.import_path import import_object
 from meshserve.settings import Settings
@@ -33,7 +34,7 @@ class ProxyLocation(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HTTPOptions:
+class HTTPOptions(Config):
     """The HTTP ingress.
 
     Args:
@@ -113,7 +114,7 @@ class HTTPOptions:
         if self.location is not None:
             object.__setattr__(self, "location", ProxyLocation.of(self.location))
             deprecated = "`location` in HTTPOptions is deprecated: give `proxy_location` to `start` or `run` instead."
-            warnings.warn(deprecated, DeprecationWarning, stacklevel=4)
+            warnings.warn(deprecated, DeprecationWarning, stacklevel=6)
 
     def to_json(self) -> str:
         """What proxies read, as JSON text; the environment has its say here, which proxies do not share."""
@@ -127,7 +128,7 @@ class HTTPOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class gRPCOptions:  # noqa: N801 - the peer's name
+class gRPCOptions(Config):  # noqa: N801 - the peer's name
     """The gRPC ingress. Where None is gRPC's own default, it is not said otherwise.
 
     Args:

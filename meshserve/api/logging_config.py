@@ -7,11 +7,13 @@ import logging
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from meshserve.api.config_class import Config
+
 _ENCODINGS = ("TEXT", "JSON")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoggingConfig:
+class LoggingConfig(Config):
     """Logging of an application or deployment.
 
     Args:

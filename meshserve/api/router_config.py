@@ -9,6 +9,7 @@ from typing import Any
 import cloudpickle
 
 from meshserve.api.checks import integer, json_value, mapping, number
+from meshserve.api.config_class import Config
 from meshserve.model.options import BackpressureOptions, RouterOptions
 from meshserve.routing.policies import POLICIES, check_policy, policy_name
 from meshserve.rpc.import_path import import_object
@@ -23,7 +24,7 @@ _DURATIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestRouterConfig:
+class RequestRouterConfig(Config):
     """Which policy picks replicas.
 
     Args:
@@ -80,7 +81,7 @@ class RequestRouterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackpressureConfig:
+class BackpressureConfig(Config):
     """How an HTTP ingress answers when a queue is full; gRPC answers RESOURCE_EXHAUSTED.
 
     Args:

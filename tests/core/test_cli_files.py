@@ -83,7 +83,10 @@ def written(folder, text):
             "applications:\n- name: a\n  name: b\n  import_path: a:b\n",
             "line 3: applications[0].name: it is written twice",
         ),
-        ("applications: []\nlogging_config: {log_level: LOUD}\n", "line 2: logging_config: log_level must be"),
+        (
+            "applications: []\nlogging_config: {log_level: LOUD}\n",
+            "logging_config.log_level: log_level must be",
+        ),
         (
             "applications:\n- {name: a, import_path: a:b}\n- {name: a, import_path: a:b, route_prefix: /b}\n",
             'line 1: applications: Found multiple configs for application "a"',

@@ -32,7 +32,7 @@ def test_only_the_size_has_to_be_given():
     ("fields", "error", "said"),
     [
         ({"gang_size": 0}, ValueError, "gang_size must be at least 1, not 0"),
-        ({"gang_size": "2"}, TypeError, "gang_size must be an integer, not '2'"),
+        ({"gang_size": "2"}, ValueError, "gang_size must be an integer, not '2'"),
         (
             {"gang_size": 2, "gang_placement_strategy": "STRICT"},
             ValueError,

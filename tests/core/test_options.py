@@ -179,7 +179,7 @@ def test_the_default_policy_is_known_by_its_names(name: Any) -> None:
 
 
 def test_a_policy_is_callable_or_named_and_its_arguments_are_json() -> None:
-    with pytest.raises(TypeError, match="a function, a class or text"):
+    with pytest.raises(ValueError, match="a function, a class or text"):
         AutoscalingPolicy(3)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="policy_kwargs"):
         AutoscalingPolicy("m:f", {"x": object()})

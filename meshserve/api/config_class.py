@@ -1,0 +1,153 @@
+"""What all classes of configuration have: the errors and methods of pydantic's models, which ported code expects.
+
+They are dataclasses, since every replica that imports a user's module imports them and few look at more than a field;
+pydantic itself is imported when a mistake is found.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from dataclasses import MISSING, Field, fields
+from enum import Enum
+from typing import Any, TypeVar
+
+C = TypeVar("C", bound="Config")
+
+
+class ConfigType(type):
+    """The type of configuration classes: what their constructors refuse is a `pydantic.ValidationError`."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        """Makes a configuration.
+
+        Raises:
+            ValidationError: a field has a wrong type or value; the cause says the same as TypeError or ValueError.
+        """
+        try:
+            return cls.made(*args, **values)
+        except (TypeError, ValueError) as error:
+            raise _validation_error(cls.__name__, error, values) from error
+
+    def made(cls, *args: Any, **values: Any) -> Any:
+        """Makes a configuration; raises TypeError and ValueError as they come."""
+        made = super().__call__(*args, **values)
+        object.__setattr__(made, "_given", frozenset(values))
+        return made
+
+
+def _validation_error(title: str, error: Exception, values: Mapping[str, Any]) -> Exception:
+    from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError  # noqa: PLC0415 - see the module
+
+    if isinstance(error, ValidationError):
+        return error
+    field = next(iter(str(error).split()), "")
+    place, found = ((field,), values[field]) if field in values else ((), dict(values))
+    kind = PydanticCustomError("value_error", "Value error, {text}", {"text": str(error)})
+    return ValidationError.from_exception_data(title, [InitErrorDetails(type=kind, loc=place, input=found)])
+
+
+class Config(metaclass=ConfigType):
+    """Base of the classes of configuration, which are frozen dataclasses."""
+
+    _given: frozenset[str] = frozenset()
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The fields that were given."""
+        return set(self._given)
+
+    def model_dump(
+        self,
+        *,
+        mode: str = "python",
+        include: Collection[str] | None = None,
+        exclude: Collection[str] | None = None,
+        exclude_unset: bool = False,
+        exclude_defaults: bool = False,
+        exclude_none: bool = False,
+        **_others: Any,
+    ) -> builtins.dict[str, Any]:
+        """The fields with their values; configurations within as dicts, too.
+
+        Args:
+            mode: "json" for values that JSON can carry.
+            include: fields to give; None for all.
+            exclude: fields to leave out.
+            exclude_unset: leave out what was not given.
+            exclude_defaults: leave out what is as by default.
+            exclude_none: leave out what is None.
+        """
+        options: builtins.dict[str, Any] = {
+            "exclude_unset": exclude_unset,
+            "exclude_defaults": exclude_defaults,
+            "exclude_none": exclude_none,
+        }
+        dumped: builtins.dict[str, Any] = {}
+        for one in _fields(self):
+            value = getattr(self, one.name)
+            wanted = (include is None or one.name in include) and one.name not in (exclude or ())
+            if not wanted or (exclude_unset and one.name not in self._given) or (exclude_none and value is None):
+                continue
+            if not (exclude_defaults and _is_default(one, value)):
+                dumped[one.name] = _dumped(value, mode, options)
+        return dumped
+
+    def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
+        """The same as JSON text."""
+        return json.dumps(self.model_dump(mode="json", **options), indent=indent)
+
+    def model_copy(self: C, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> C:
+        """A copy with some fields changed, and checked; raises as the constructor."""
+        values = {one.name: getattr(self, one.name) for one in _fields(self) if one.name in self._given}
+        copied: C = type(self)(**{**(deepcopy(values) if deep else values), **(update or {})})
+        return copied
+
+    @classmethod
+    def model_validate(cls: type[C], obj: Any) -> C:
+        """A configuration from a dict of its fields; one that is one already, as it is."""
+        made: C = obj if isinstance(obj, cls) else cls(**obj)
+        return made
+
+    @classmethod
+    def parse_obj(cls: type[C], obj: Any) -> C:
+        """`model_validate` by its older name."""
+        return cls.model_validate(obj)
+
+    def copy(self: C, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> C:
+        """`model_copy` by its older name."""
+        return self.model_copy(update=update, deep=deep)
+
+    def json(self, **options: Any) -> str:
+        """`model_dump_json` by its older name."""
+        return self.model_dump_json(**options)
+
+    def dict(self, **options: Any) -> builtins.dict[str, Any]:
+        """`model_dump` by its older name."""
+        return self.model_dump(**options)
+
+
+def _fields(config: Config) -> list[Field[Any]]:
+    return [one for one in fields(config) if one.init]  # type: ignore[arg-type]  # every subclass is a dataclass
+
+
+def _is_default(field: Field[Any], value: Any) -> bool:
+    if field.default_factory is not MISSING:
+        return bool(value == field.default_factory())
+    return field.default is not MISSING and bool(value == field.default)
+
+
+def _dumped(value: Any, mode: str, options: builtins.dict[str, Any]) -> Any:
+    if isinstance(value, Config):
+        return value.model_dump(mode=mode, **options)
+    if isinstance(value, Mapping):
+        return {name: _dumped(one, mode, options) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_dumped(one, mode, options) for one in value]
+    if mode != "json":
+        return value
+    if isinstance(value, Enum):
+        return value.value
+    return f"{value.__module__}:{value.__qualname__}" if callable(value) else value

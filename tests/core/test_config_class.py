@@ -1,0 +1,98 @@
+"""Classes of configuration have the errors and methods of pydantic's models."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from meshserve import deployment
+from meshserve.config import (
+    AutoscalingConfig,
+    AutoscalingPolicy,
+    BackpressureConfig,
+    ControllerOptions,
+    HTTPOptions,
+    LoggingConfig,
+    RequestRouterConfig,
+    gRPCOptions,
+)
+
+
+def policy(context):
+    return 1, {}
+
+
+@pytest.mark.parametrize(
+    ("make", "place", "text"),
+    [
+        (lambda: AutoscalingConfig(min_replicas=-1), ("min_replicas",), "min_replicas must be at least 0"),
+        (lambda: AutoscalingConfig(min_replicas="1"), ("min_replicas",), "must be an integer"),
+        (lambda: AutoscalingConfig(min_replicas=3, max_replicas=2), ("max_replicas",), "at least min_replicas"),
+        (lambda: AutoscalingConfig(policy={"policy_function": 3}), (), "policy_function must be a function"),
+        (lambda: AutoscalingConfig(misspelt=3), (), "misspelt"),
+        (lambda: HTTPOptions(port=-1), ("port",), "port must be from 0"),
+        (lambda: HTTPOptions(ssl_keyfile="key"), (), "Both ssl_keyfile and ssl_certfile must be provided together"),
+        (lambda: gRPCOptions(port="x"), ("port",), "must be an integer"),
+        (lambda: LoggingConfig(encoding="XML"), ("encoding",), "TEXT, JSON"),
+        (lambda: BackpressureConfig(status_code=500), ("status_code",), "429 or 503"),
+        (lambda: RequestRouterConfig(max_backoff_s=0), ("max_backoff_s",), "above 0"),
+        (lambda: ControllerOptions(runtime_env={"pip": []}), ("runtime_env",), "env_vars only"),
+        (lambda: BackpressureConfig().copy(update={"status_code": 1}), ("status_code",), "status_code must be"),
+    ],
+)
+def test_what_is_wrong_is_a_validation_error_with_its_field(make, place, text):
+    with pytest.raises(ValidationError, match=text) as caught:
+        make()
+    assert isinstance(caught.value, ValueError)
+    [mistake] = caught.value.errors()
+    assert mistake["loc"] == place
+    assert isinstance(caught.value.__cause__, TypeError | ValueError)
+
+
+def test_options_of_deployments_tell_types_from_values_as_ever():
+    with pytest.raises(TypeError, match="min_replicas must be an integer"):
+        deployment(autoscaling_config={"min_replicas": "1"})(policy)
+    with pytest.raises(ValueError, match="min_replicas must be at least 0") as caught:
+        deployment(autoscaling_config={"min_replicas": -1})(policy)
+    assert not isinstance(caught.value, ValidationError), "one line, for the people who wrote it"
+
+
+def test_a_configuration_can_be_dumped_and_read_back():
+    config = AutoscalingConfig(max_replicas=5, aggregation_function="max", policy=AutoscalingPolicy(policy))
+    dumped = config.model_dump()
+    assert dumped == config.dict()
+    assert dumped["max_replicas"] == 5 and dumped["upscale_delay_s"] == 30.0
+    assert dumped["policy"] == {"policy_function": f"{__name__}:policy", "policy_kwargs": {}}
+    assert AutoscalingConfig(**dumped) == config
+    assert AutoscalingConfig.model_validate(json.loads(config.model_dump_json())) == config
+    assert AutoscalingConfig.parse_obj(dumped) == config
+    assert config.model_dump(mode="json")["aggregation_function"] == "max"
+    assert json.loads(config.json()) == json.loads(config.model_dump_json())
+
+
+def test_a_dump_can_be_of_some_fields():
+    options = HTTPOptions(port=8001, root_path="")
+    assert options.model_fields_set == {"port", "root_path"}
+    assert options.model_dump(exclude_unset=True) == {"port": 8001, "root_path": ""}
+    assert options.model_dump(exclude_defaults=True) == {"port": 8001}
+    assert options.model_dump(include={"port", "workers"}) == {"port": 8001, "workers": 1}
+    assert "request_timeout_s" not in options.model_dump(exclude_none=True, exclude={"port"})
+    assert "port" not in options.model_dump(exclude={"port"})
+
+
+def test_a_copy_has_what_was_given_and_what_is_changed():
+    config = BackpressureConfig(retry_after_s=2.0)
+    changed = config.model_copy(update={"status_code": 429})
+    assert changed == BackpressureConfig(status_code=429, retry_after_s=2.0)
+    assert changed.model_fields_set == {"retry_after_s", "status_code"}
+    assert config.copy() == config
+    kept = {"env_vars": {"A": "1"}}
+    controller = ControllerOptions(runtime_env=kept)
+    assert controller.model_copy().runtime_env is kept
+    assert controller.model_copy(deep=True).runtime_env is not kept
+
+
+def test_a_deployment_takes_its_configurations_back():
+    config = AutoscalingConfig(max_replicas=3)
+    assert deployment(autoscaling_config=config.model_dump())(policy).autoscaling_config.max_replicas == 3
+    assert AutoscalingConfig.model_validate(config) is config
