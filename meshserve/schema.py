@@ -16,6 +16,8 @@ from meshserve.api.schema_details import (
     ScaleDeploymentRequest,
     ServeActorDetails,
     ServeInstanceDetails,
+    Target,
+    TargetGroup,
 )
 from meshserve.api.schema_file import HTTPOptionsSchema, ServeDeploySchema, gRPCOptionsSchema
 from meshserve.api.schema_logging import EncodingType, LoggingConfig, TracingConfig
@@ -56,6 +58,8 @@ __all__ = [
     "ServeDeploySchema",
     "ServeInstanceDetails",
     "ServeStatus",
+    "Target",
+    "TargetGroup",
     "TracingConfig",
     "gRPCOptionsSchema",
 ]

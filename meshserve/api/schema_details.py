@@ -102,6 +102,28 @@ class ApplicationDetails(BaseModel):
     deployment_topology: DeploymentTopology | None = Field(default=None, description="Who calls whom.")
 
 
+class Target(BaseModel):
+    """A place to send requests to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ip: str = Field(description="The address of its node.")
+    port: int = Field(description="The port.")
+    instance_id: str = Field(description="The node's id at its cloud; empty for not known.")
+    name: str = Field(description="The name of its process.")
+
+
+class TargetGroup(BaseModel):
+    """Places that serve the same."""
+
+    model_config = ConfigDict(frozen=True)
+
+    targets: list[Target] = Field(description="The places.")
+    route_prefix: str = Field(description="The paths that they serve.")
+    protocol: str = Field(description="HTTP or gRPC.")
+    app_name: str = Field(default="", description="The application; empty for all.")
+
+
 class ServeInstanceDetails(BaseModel):
     """A mesh."""
 
@@ -112,6 +134,7 @@ class ServeInstanceDetails(BaseModel):
     proxies: dict[str, ProxyDetails] = Field(description="The proxies, by node.")
     applications: dict[str, ApplicationDetails] = Field(description="The applications, by name.")
     target_capacity: float | None = Field(default=None, ge=0, le=100, description="Of the file, in percent.")
+    target_groups: list[TargetGroup] = Field(default=[], description="Where load balancers may send requests.")
     restores_unset_config_options: bool = Field(
         default=True, description="Whether an option that leaves the file is the code's again."
     )

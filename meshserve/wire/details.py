@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from meshserve.model.process_names import proxy_name
+from meshserve.settings import CONTROLLER_NAME
 from meshserve.v1 import controller_pb2
+from meshserve.wire.target_groups import target_groups
 
 _SOURCES = {
     controller_pb2.APPLICATION_SOURCE_IMPERATIVE: "imperative",
@@ -17,9 +20,14 @@ def details_from_proto(proto: controller_pb2.StatusResponse) -> dict[str, Any]:
     """The whole mesh. Options of deployments are those of `wire.options`, under `options`."""
     controller = proto.controller
     return {
-        "controller_info": {"node_id": controller.node_id, "log_file_path": controller.log_path},
+        "controller_info": {
+            "node_id": controller.node_id,
+            "actor_name": CONTROLLER_NAME,
+            "log_file_path": controller.log_path,
+        },
         "proxies": {one.node_id: _proxy(one) for one in proto.proxies},
         "applications": {one.name: _application(one) for one in proto.applications},
+        "target_groups": target_groups(proto.proxies),
         "target_capacity": proto.target_capacity if proto.HasField("target_capacity") else None,
     }
 
@@ -29,6 +37,7 @@ def _proxy(proto: controller_pb2.ProxyStatusInfo) -> dict[str, Any]:
         "status": proto.status,
         "node_id": proto.node_id,
         "node_ip": proto.node_ip,
+        "actor_name": proxy_name(proto.node_id),
         "log_file_path": proto.log_path,
     }
 

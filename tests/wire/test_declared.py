@@ -15,6 +15,7 @@ from meshserve.schema import ServeInstanceDetails
 from meshserve.v1 import controller_pb2, proxy_control_pb2
 from meshserve.wire.details import details_from_proto
 from meshserve.wire.options import options_from_json
+from meshserve.wire.target_groups import target_groups
 
 
 def entry(name="app", import_path="declared_applications:app", **fields):
@@ -343,6 +344,32 @@ async def test_tracing_of_the_file_reaches_proxies_and_replicas():
         told += [json.loads(one.tracing_json) for one in options]
         assert len(told) == len(boots)
         assert all(one["enabled"] and one["sampling_ratio"] == 0.5 for one in told)
+
+
+async def test_details_tell_where_load_balancers_may_send_requests():
+    async with local_mesh() as mesh:
+        await mesh.start_proxies()
+        await mesh.wait(lambda status: [one.status for one in status.proxies] == ["HEALTHY"])
+        details = details_of(details_from_proto(await mesh.status()), "")
+        [group] = details.target_groups
+        assert (group.protocol, group.route_prefix, group.app_name) == ("HTTP", "/", "")
+        [target] = group.targets
+        assert (target.ip, target.port, target.name) == ("127.0.0.1", 1, "MESHSERVE_PROXY-node")
+        assert details.controller_info.actor_name == "MESHSERVE_CONTROLLER"
+        assert details.proxies["node"].actor_name == "MESHSERVE_PROXY-node"
+
+
+def test_only_proxies_that_are_well_and_have_a_port_are_targets():
+    proxies = [
+        controller_pb2.ProxyStatusInfo(
+            node_id="a", status="HEALTHY", node_ip="10.0.0.1", http_address="[::]:80", grpc_address="unix:/tmp/grpc"
+        ),
+        controller_pb2.ProxyStatusInfo(node_id="b", status="DRAINING", node_ip="10.0.0.2", http_address="0.0.0.0:80"),
+    ]
+    [group] = target_groups(proxies)
+    assert group["protocol"] == "HTTP"
+    assert [(one["ip"], one["port"]) for one in group["targets"]] == [("10.0.0.1", 80)]
+    assert target_groups(()) == []
 
 
 async def test_details_tell_all_that_is_known_and_can_be_read_back():
