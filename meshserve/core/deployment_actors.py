@@ -30,6 +30,9 @@ CHECK_TIMEOUT_S = 30.0
 KILL_AGAIN_S = 10.0
 """A kill that has shown no effect for so long is repeated."""
 
+GIVEN_UP = "The deployment failed to start deployment actors"
+"""How the reason begins why a version was given up for its actors; by it that is known after a restart."""
+
 _FIRST_BACKOFF_S = 0.25
 _MAX_BACKOFF_S = 10.0
 _FOREVER = float("inf")
@@ -143,7 +146,7 @@ def _judge(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tu
         return deployment, ()
     if actors.failures < want.spec.options.max_constructor_retry_count:
         return deployment, ()
-    message = f"The deployment failed to start deployment actors {actors.failures} times in a row. Error:\n"
+    message = f"{GIVEN_UP} {actors.failures} times in a row. Error:\n"
     message += actors.message
     after = replace(
         deployment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from meshserve.core.deployment_actors import GIVEN_UP
 from meshserve.core.seen import Attempts, SeenDeployment
 from meshserve.core.status import StatusEvent, transition
 from meshserve.core.weights import changes_only_count
@@ -30,7 +31,9 @@ def take_in(deployment: SeenDeployment, want: DesiredDeployment | None, now: flo
         status = transition(deployment.status, StatusEvent.CONFIG)
         attempts = Attempts(succeeded=attempts.succeeded and before.version == want.version, given_up=want.failure)
     if want.failure and not want.deleting and attempts is not deployment.attempts:
-        status = transition(status, StatusEvent.ROLLOUT_FAILED, want.failure)
+        actors = want.failure.startswith(GIVEN_UP)
+        event = StatusEvent.ACTORS_FAILED if actors else StatusEvent.ROLLOUT_FAILED
+        status = transition(status, event, want.failure)
     return replace(deployment, want=want, since=now, status=status, attempts=attempts)
 
 

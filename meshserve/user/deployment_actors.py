@@ -27,6 +27,8 @@ def get_deployment_actor(actor_name: str) -> Any:
     replica = current_replica()
     if replica is None:
         raise MeshServeException("get_deployment_actor() may only be called from within a replica of a deployment.")
+    if not replica.actors_version:
+        raise ValueError(f"Deployment {replica.deployment!r} has no deployment_actors; local testing mode makes none.")
     actor = actor_named(name_of(ActorId(replica.replica_id.deployment, replica.actors_version, actor_name)))
     if actor is None:
         raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from meshserve.model.ids import DeploymentId
 from meshserve.model.targets import ApplicationRoute, DeploymentTargets, ReplicaTarget, RouteTable
 from meshserve.v1 import watch_pb2
@@ -27,7 +29,8 @@ def targets_to_proto(targets: DeploymentTargets) -> watch_pb2.DeploymentTargets:
         exists=targets.exists,
         unavailable=targets.unavailable,
         replicas=[_replica_to_proto(replica) for replica in targets.replicas],
-        options_json=options_to_json(targets.options),
+        # Classes of actors can be large, and whoever calls replicas has no use for them.
+        options_json=options_to_json(replace(targets.options, deployment_actors=())),
     )
 
 

@@ -126,6 +126,19 @@ def test_actors_that_fail_to_start_are_tried_again_and_then_the_version_is_given
     assert not actions, "nothing more is tried"
 
 
+def test_a_restarted_controller_knows_that_a_version_was_given_up_for_its_actors():
+    want = wanted(deployment_actors=(COUNTER,))
+    why = "The deployment failed to start deployment actors 2 times in a row. Error:\nno"
+    part, actions = planned(deployment(None), replace(want, failure=why))
+    assert not actions
+    assert (part.status.state, part.status.trigger) == (
+        DeploymentState.DEPLOY_FAILED,
+        Trigger.DEPLOYMENT_ACTOR_FAILED,
+    )
+    part, _ = planned(deployment(None), replace(want, failure="its constructor raised"))
+    assert part.status.trigger is Trigger.REPLICA_STARTUP_FAILED
+
+
 def test_actors_that_were_ready_once_are_tried_for_ever():
     want = wanted(number=1, deployment_actors=(COUNTER,), max_constructor_retry_count=1)
     part, _ = planned(with_actors(want, "counter", replicas=1), want)

@@ -74,6 +74,16 @@ async def test_async_callers_input_streams_and_cancellation():
         await response
 
 
+def test_there_are_no_actors_that_replicas_share():
+    @serve.deployment
+    class Alone:
+        def __call__(self):
+            return serve.get_deployment_actor("counter")
+
+    with pytest.raises(ValueError, match="local testing mode makes none"):
+        serve.run(Alone.bind(), _local_testing_mode=True).remote().result()
+
+
 def test_several_applications_are_run_at_once_and_again():
     first, second = serve.run_many(
         [serve.RunTarget(Adder.bind(1), name="a"), serve.RunTarget(Adder.bind(2), name="b", route_prefix="/b")],
