@@ -50,6 +50,7 @@ class Cached:
 def given() -> dict[str, Any]:
     """What the pages leave to their readers: modules that are imported, and names that stand for their own code."""
     return {
+        "__name__": "__main__",
         "serve": serve,
         "time": time,
         "grpc": grpc,
