@@ -7,12 +7,13 @@ pydantic itself is imported when a mistake is found.
 from __future__ import annotations
 
 import builtins
+import inspect
 import json
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import MISSING, Field, fields
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 C = TypeVar("C", bound="Config")
 
@@ -20,16 +21,24 @@ C = TypeVar("C", bound="Config")
 class ConfigType(type):
     """The type of configuration classes: what their constructors refuse is a `pydantic.ValidationError`."""
 
-    def __call__(cls, *args: Any, **values: Any) -> Any:
-        """Makes a configuration.
+    if not TYPE_CHECKING:  # type checkers are to see the fields
 
-        Raises:
-            ValidationError: a field has a wrong type or value; the cause says the same as TypeError or ValueError.
-        """
-        try:
-            return cls.made(*args, **values)
-        except (TypeError, ValueError) as error:
-            raise _validation_error(cls.__name__, error, values) from error
+        def __call__(cls, *args: Any, **values: Any) -> Any:
+            """Makes a configuration.
+
+            Raises:
+                ValidationError: a field has a wrong type or value; its cause is the TypeError or ValueError.
+            """
+            try:
+                return cls.made(*args, **values)
+            except (TypeError, ValueError) as error:
+                raise _validation_error(cls.__name__, error, values) from error
+
+        @property
+        def __signature__(cls) -> inspect.Signature:
+            """The fields, for people who ask `help`."""
+            whole = inspect.signature(cls.__init__)
+            return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     def made(cls, *args: Any, **values: Any) -> Any:
         """Makes a configuration; raises TypeError and ValueError as they come."""

@@ -1,6 +1,8 @@
 """Classes of configuration have the errors and methods of pydantic's models."""
 
+import inspect
 import json
+import pickle
 
 import pytest
 from pydantic import ValidationError
@@ -90,6 +92,11 @@ def test_a_copy_has_what_was_given_and_what_is_changed():
     controller = ControllerOptions(runtime_env=kept)
     assert controller.model_copy().runtime_env is kept
     assert controller.model_copy(deep=True).runtime_env is not kept
+
+
+def test_the_fields_are_seen_by_those_who_ask():
+    assert list(inspect.signature(BackpressureConfig).parameters) == ["status_code", "retry_after_s"]
+    assert pickle.loads(pickle.dumps(BackpressureConfig(status_code=429))) == BackpressureConfig(status_code=429)
 
 
 def test_a_deployment_takes_its_configurations_back():
