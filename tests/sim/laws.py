@@ -38,7 +38,8 @@ A_MOMENT_S = 1e-6
 def check_laws(world: World, before: Plan, now: Plan) -> None:
     """All laws that hold at every instant."""
     # It costs as much as everything else together. Which turns are checked differs from seed to seed.
-    turn, moved = world.turns + world.seed, now.seen.cluster.nodes is not before.seen.cluster.nodes
+    turn, machines = world.turns + world.seed, before.seen.cluster.nodes
+    moved = bool(machines) and now.seen.cluster.nodes is not machines
     if turn % REST_EVERY == 0 or moved:
         _is_at_rest(world, now, (now, None) if turn % FRESH_EVERY == 0 or moved else (now,))
     for deployment in now.seen.deployments.values():
