@@ -82,7 +82,7 @@ def shared_actor(action: StartActor) -> ActorSpec:
     """An actor that replicas share, in their runtime environment with its own put before it."""
     options = action.options
     own = options.actor_options
-    environment = actor_environment(action.actor, action.environment, own.get("runtime_env") or {})
+    environment = actor_environment(action.actor, action.environment, own.get("runtime_env") or {}, action.import_paths)
     return ActorSpec(
         name=actor_name(action.actor),
         class_pickle=base64.b64decode(options.class_pickle),

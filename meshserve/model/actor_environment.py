@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshserve.model.ids import ActorId, DeploymentId
@@ -16,15 +16,21 @@ RESERVED = (_APP, _DEPLOYMENT, _NAME, _VERSION)
 """Variables that tell an actor what it is; by the names that the peer's have."""
 
 
-def actor_environment(actor: ActorId, outer: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def actor_environment(
+    actor: ActorId, outer: Mapping[str, Any], own: Mapping[str, Any], import_paths: Sequence[str] = ()
+) -> dict[str, Any]:
     """The runtime environment of an actor, in Ray's terms.
 
     Args:
         outer: of the deployment's replicas.
         own: what is said of this actor; goes before `outer`, variable by variable.
+        import_paths: folders that modules may be imported from, after all others.
     """
     tells = {_APP: actor.deployment.app, _DEPLOYMENT: actor.deployment.name, _NAME: actor.name, _VERSION: actor.version}
     variables = {**(outer.get("env_vars") or {}), **(own.get("env_vars") or {}), **tells}
+    if import_paths:
+        # Ray puts the variable as it is there in the place of its name.
+        variables["PYTHONPATH"] = ":".join((variables.get("PYTHONPATH", "${PYTHONPATH}"), *import_paths))
     return {**outer, **own, "env_vars": variables}
 
 

@@ -264,6 +264,14 @@ def test_an_actor_learns_what_it_is_from_its_environment():
     assert not reserved_in(outer)
 
 
+def test_an_actor_imports_from_where_its_application_does():
+    actor = ActorId(MODEL, "v1-0", "counter")
+    assert actor_environment(actor, {}, {}, ("/a", "/b"))["env_vars"]["PYTHONPATH"] == "${PYTHONPATH}:/a:/b"
+    own = {"env_vars": {"PYTHONPATH": "/mine"}}
+    assert actor_environment(actor, {}, own, ("/a",))["env_vars"]["PYTHONPATH"] == "/mine:/a"
+    assert "PYTHONPATH" not in actor_environment(actor, {}, {})["env_vars"]
+
+
 def test_failing_actors_are_their_own_reason_for_a_failed_deploy():
     status = transition(deployment(None).status, StatusEvent.ACTORS_FAILED, "why")
     assert (status.state, status.trigger, status.message) == ("DEPLOY_FAILED", "DEPLOYMENT_ACTOR_FAILED", "why")

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +102,20 @@ def test_replicas_share_an_actor_that_is_made_anew_and_outlives_controllers(
     assert actors_of(app.name) == [name]
     serve.delete(app.name)
     assert not actors_of(app.name)
+
+
+def test_the_class_of_an_actor_may_use_modules_beside_its_own(
+    run: Callable[..., RunningApplication], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "actor_helper_of_a_test.py").write_text("def answer():\n    return 42\n")
+    (tmp_path / "actor_of_a_test.py").write_text(
+        "from actor_helper_of_a_test import answer\n\n\nclass Answering:\n"
+        "    def describe(self):\n        return answer()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    answering = {"name": "counter", "actor_class": "actor_of_a_test:Answering", "actor_options": NO_CPUS}
+    app = run(Sharing.options(num_replicas=1, deployment_actors=[answering]).bind())
+    assert app.handle.describe.remote().result() == 42
 
 
 def test_an_actor_that_cannot_be_made_fails_the_deployment(run: Callable[..., RunningApplication]) -> None:
