@@ -19,6 +19,7 @@ from typing import Any
 
 from meshserve.model.call import Payload
 from meshserve.model.failure import Failure
+from meshserve.rpc.attachments import attachments
 from meshserve.rpc.segments import segment_pool
 from meshserve.wire.failures import exception_of
 from meshserve.wire.values import decode_value
@@ -84,7 +85,7 @@ class Kept:
         """
         with self._lock:
             kept = self._parcels.get(key)
-        found = kept[1] if kept is not None else segment_pool().find(key)
+        found = kept[1] if kept is not None else attachments().passed_on(key) or segment_pool().find(key)
         if found is None:
             raise LookupError("the value was already released by the call that made it")
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 from meshserve.model.call import Call, CallKind, Encoding, Payload
@@ -122,7 +123,15 @@ def _reference(payload: Payload) -> Any:
 
 def _store_for(call: Call) -> Store | None:
     """Where a large result of a call is put, if its caller can read it there."""
-    return segment_pool().store if call.accepts_segments else None
+    if not call.accepts_segments:
+        return None
+    return partial(_store_beside, call.payload) if call.payload.encoding is Encoding.CLAIM else segment_pool().store
+
+
+def _store_beside(arguments: Payload, result: Payload) -> Payload | None:
+    """Leaves a result where it is when it is a part of the arguments."""
+    pool = segment_pool()
+    return attachments().within(arguments, result, pool.actor_name) or pool.store(result)
 
 
 def _needs_stream(method: str) -> TypeError:

@@ -1,7 +1,12 @@
-"""Large values in the shared memory of other processes, read in place; see `rpc.segments` for the other side."""
+"""Large values in the shared memory of other processes, read in place; see `rpc.segments` for the other side.
+
+A result that lies within the arguments of its own call, such as an array that is handed back, is not copied at all: the
+caller has the arguments in use until it has the result, so that a claim on where they are is enough.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -9,21 +14,28 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from meshserve.model.call import Encoding, Payload, SharedPayload
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.segments import IDLE_S, KEY_BYTES, TAKEN_AT, exported, offsets
-from meshserve.wire.claims import Claim, Segment, decode_claim
+from meshserve.wire.claims import Claim, Segment, decode_claim, encode_claim
 
 MEMORY_KEY = "meshserve-memory"
 """The metadata key of a memory probe."""
+
+_PASSED_ON = 1024
+"""Results within arguments that other machines may still ask for."""
+
+_LONGEST_BODY_BYTES = 4096
+"""What of a value may ride in a claim."""
 
 
 class _Mapping:
     """A segment of another process, mapped here; locked while values of it are in use."""
 
-    __slots__ = ("capacity", "dropped", "fd", "idle_since", "mapping", "users")
+    __slots__ = ("address", "capacity", "dropped", "fd", "idle_since", "mapping", "users")
 
     def __init__(self, place: Segment) -> None:
         self.fd = os.open(f"/proc/{place.pid}/fd/{place.fd}", os.O_RDWR | os.O_CLOEXEC)
@@ -33,6 +45,7 @@ class _Mapping:
             os.close(self.fd)
             raise
         self.capacity = place.capacity_bytes
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.mapping))
         self.users = 0
         self.dropped = False
         self.idle_since = 0.0
@@ -73,6 +86,7 @@ class Attachments:
         # Reentrant: the end of a value may come by garbage collection, in the middle of anything.
         self._lock = threading.RLock()
         self._mappings: dict[tuple[int, int], _Mapping] = {}
+        self._passed_on: dict[str, Payload] = {}
         self._sweeping = False
 
     def attach(self, payload: Payload) -> SharedPayload | None:
@@ -90,9 +104,46 @@ class Attachments:
             return None
         if mapping is None:
             return None
-        whole = exported(mapping.mapping, mapping.capacity, lambda: self._unused(mapping))
-        parts = [whole[begin:end].toreadonly() for begin, end in offsets(claim.segment.lengths)]
+        place, whole = claim.segment, exported(mapping.mapping, mapping.capacity, lambda: self._unused(mapping))
+        if place.offsets:
+            inner = zip(place.offsets, place.lengths[1:], strict=True)
+            buffers = [whole[begin : begin + length].toreadonly() for begin, length in inner]
+            return SharedPayload(place.body, Encoding.PICKLE, buffers, payload)
+        parts = [whole[begin:end].toreadonly() for begin, end in offsets(place.lengths)]
         return SharedPayload(bytes(parts[0]), Encoding.PICKLE, parts[1:], payload)
+
+    def within(self, arguments: Payload, result: Payload, actor_name: str) -> SharedPayload | None:
+        """A result whose buffers all lie within the arguments of its call, where they are; None when they do not.
+
+        Args:
+            arguments: the claim on the arguments, which are in use here.
+            result: the encoded result.
+            actor_name: the Ray actor of this process, at which processes of other machines collect it.
+        """
+        claim = decode_claim(arguments)
+        place = claim.segment
+        mapping = self._mappings.get((place.pid, place.fd)) if place is not None else None
+        if place is None or mapping is None or not result.buffers or len(result.body) > _LONGEST_BODY_BYTES:
+            return None
+        sizes = [memoryview(buffer).nbytes for buffer in result.buffers]
+        begins = [_address(buffer) - mapping.address for buffer in result.buffers]
+        inside = all(
+            begin >= 0 and begin + size <= place.capacity_bytes for begin, size in zip(begins, sizes, strict=True)
+        )
+        if not inside or mapping.mapping[:KEY_BYTES] != claim.key.encode():
+            return None
+        lengths = (len(result.body), *sizes)
+        segment = Segment(place.pid, place.fd, place.capacity_bytes, lengths, begins, bytes(result.body))
+        made = encode_claim(Claim(actor_name, claim.key, sum(lengths), segment))
+        self._passed_on[claim.key] = made
+        if len(self._passed_on) > _PASSED_ON:
+            self._passed_on.pop(next(iter(self._passed_on)), None)
+        return SharedPayload(result.body, Encoding.PICKLE, result.buffers, made)
+
+    def passed_on(self, key: str) -> SharedPayload | None:
+        """A result within arguments, as long as it is there."""
+        claim = self._passed_on.get(key)
+        return self.attach(claim) if claim is not None else None
 
     def _taken(self, claim: Claim, place: Segment) -> _Mapping | None:
         where = (place.pid, place.fd)
@@ -140,6 +191,33 @@ class Attachments:
             self._sweeping = bool(self._mappings)
         if self._sweeping:
             self._sweep_later()
+
+
+class _Buffer(ctypes.Structure):
+    """Python's `Py_buffer`."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("address", ctypes.c_void_p),
+        ("owner", ctypes.py_object),
+        ("size_bytes", ctypes.c_ssize_t),
+        ("item_bytes", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("dimensions", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    ]
+
+
+def _address(buffer: bytes | memoryview) -> int:
+    """Where a buffer is in memory; ctypes' own way takes none that is read-only."""
+    view = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(view), 0)
+    address = view.address or 0
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(view))
+    return address
 
 
 @cache

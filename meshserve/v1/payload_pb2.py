@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ameshserve/v1/payload.proto\x12\x0cmeshserve.v1\"d\n\x05\x43laim\x12\x12\n\nactor_name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12&\n\x07segment\x18\x04 \x01(\x0b\x32\x15.meshserve.v1.Segment\"K\n\x07Segment\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\n\n\x02\x66\x64\x18\x02 \x01(\r\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07lengths\x18\x04 \x03(\x04*\xc8\x01\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NCODING_PICKLE\x10\x01\x12\x11\n\rENCODING_HTTP\x10\x02\x12\x15\n\x11\x45NCODING_PROTOBUF\x10\x03\x12\x11\n\rENCODING_JSON\x10\x04\x12\x10\n\x0c\x45NCODING_RAW\x10\x05\x12\x12\n\x0e\x45NCODING_CLAIM\x10\x06\x12\x12\n\x0e\x45NCODING_CHAIN\x10\x07\x12\x16\n\x12\x45NCODING_GRPC_HEAD\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ameshserve/v1/payload.proto\x12\x0cmeshserve.v1\"d\n\x05\x43laim\x12\x12\n\nactor_name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12&\n\x07segment\x18\x04 \x01(\x0b\x32\x15.meshserve.v1.Segment\"j\n\x07Segment\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\n\n\x02\x66\x64\x18\x02 \x01(\r\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07lengths\x18\x04 \x03(\x04\x12\x0f\n\x07offsets\x18\x05 \x03(\x04\x12\x0c\n\x04\x62ody\x18\x06 \x01(\x0c*\xc8\x01\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NCODING_PICKLE\x10\x01\x12\x11\n\rENCODING_HTTP\x10\x02\x12\x15\n\x11\x45NCODING_PROTOBUF\x10\x03\x12\x11\n\rENCODING_JSON\x10\x04\x12\x10\n\x0c\x45NCODING_RAW\x10\x05\x12\x12\n\x0e\x45NCODING_CLAIM\x10\x06\x12\x12\n\x0e\x45NCODING_CHAIN\x10\x07\x12\x16\n\x12\x45NCODING_GRPC_HEAD\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshserve.v1.payload_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODING']._serialized_start=224
-  _globals['_ENCODING']._serialized_end=424
+  _globals['_ENCODING']._serialized_start=255
+  _globals['_ENCODING']._serialized_end=455
   _globals['_CLAIM']._serialized_start=44
   _globals['_CLAIM']._serialized_end=144
   _globals['_SEGMENT']._serialized_start=146
-  _globals['_SEGMENT']._serialized_end=221
+  _globals['_SEGMENT']._serialized_end=252
 # @@protoc_insertion_point(module_scope)

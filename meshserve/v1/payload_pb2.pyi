@@ -133,15 +133,25 @@ class Segment(message.Message):
     FD_FIELD_NUMBER: builtins.int
     CAPACITY_BYTES_FIELD_NUMBER: builtins.int
     LENGTHS_FIELD_NUMBER: builtins.int
+    OFFSETS_FIELD_NUMBER: builtins.int
+    BODY_FIELD_NUMBER: builtins.int
     pid: builtins.int
     """The process that owns it."""
     fd: builtins.int
     """The owner's file descriptor of it."""
     capacity_bytes: builtins.int
     """Its size in bytes."""
+    body: builtins.bytes
+    """See `offsets`."""
     @builtins.property
     def lengths(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """The lengths of the parts in bytes: the body, then each buffer."""
+
+    @builtins.property
+    def offsets(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Of a value whose buffers lie within those of another value, which the segment was made for: where each of them
+        begins. The body is not in the segment then, but in `body`.
+        """
 
     def __init__(
         self,
@@ -150,9 +160,11 @@ class Segment(message.Message):
         fd: builtins.int = ...,
         capacity_bytes: builtins.int = ...,
         lengths: abc.Iterable[builtins.int] | None = ...,
+        offsets: abc.Iterable[builtins.int] | None = ...,
+        body: builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["capacity_bytes", b"capacity_bytes", "fd", b"fd", "lengths", b"lengths", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["body", b"body", "capacity_bytes", b"capacity_bytes", "fd", b"fd", "lengths", b"lengths", "offsets", b"offsets", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -18,12 +18,16 @@ class Segment:
         fd: the owner's file descriptor of it.
         capacity_bytes: its size.
         lengths: of the value's body and of each buffer, in bytes.
+        offsets: where each buffer begins, of a value within another one; its body is `body` then.
+        body: of such a value.
     """
 
     pid: int
     fd: int
     capacity_bytes: int
     lengths: Sequence[int]
+    offsets: Sequence[int] = ()
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ def encode_claim(claim: Claim) -> Payload:
         proto.segment.pid, proto.segment.fd = segment.pid, segment.fd
         proto.segment.capacity_bytes = segment.capacity_bytes
         proto.segment.lengths.extend(segment.lengths)
+        if segment.offsets:
+            proto.segment.offsets.extend(segment.offsets)
+            proto.segment.body = segment.body
     return Payload(proto.SerializeToString(), Encoding.CLAIM)
 
 
@@ -60,5 +67,6 @@ def decode_claim(payload: Payload) -> Claim:
     segment = None
     if proto.HasField("segment"):
         found = proto.segment
-        segment = Segment(found.pid, found.fd, found.capacity_bytes, tuple(found.lengths))
+        lengths, inner = tuple(found.lengths), tuple(found.offsets)
+        segment = Segment(found.pid, found.fd, found.capacity_bytes, lengths, inner, found.body)
     return Claim(proto.actor_name, proto.key, proto.size_bytes, segment)

@@ -249,6 +249,15 @@ class Model:
     async def echo(self, value: np.ndarray) -> np.ndarray:
         return value
 
+    def second_half(self, value: np.ndarray) -> np.ndarray:
+        return value[len(value) // 2 :]
+
+    async def with_another(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return value, value + 1
+
+    async def kept_first(self, value: np.ndarray) -> np.ndarray:
+        return self.kept[0]
+
     def total(self, value: np.ndarray) -> int:
         return int(value.sum())
 
@@ -326,6 +335,60 @@ async def test_arguments_that_user_code_keeps_stay_as_they_are() -> None:
             await mesh.router.unary(large_call("keep", np.full(MB, number, dtype=np.uint8)))
         totals = decode_value(await mesh.router.unary(large_call("totals")))
         assert totals == [number * MB for number in range(1, 6)]
+
+
+def place_of(payload: object) -> tuple[int, tuple[int, ...]]:
+    """The file a value is in, and where its buffers begin, if not where a value's first buffer does."""
+    assert type(payload) is SharedPayload
+    segment = decode_claim(payload.claim).segment
+    assert segment is not None
+    return segment.fd, tuple(segment.offsets)
+
+
+@on_io
+async def test_a_result_that_is_a_part_of_the_arguments_stays_where_it_is() -> None:
+    value = np.arange(5 * MB, dtype=np.uint32)
+    async with LocalMesh(LocalReplica("a", Model)) as mesh:
+        whole, half = large_call("echo", value), large_call("second_half", value)
+        (first, *_), (second, *_) = (place_of(made.payload) for made in (whole, half))
+        echoed = await mesh.router.unary(whole)
+        assert place_of(echoed)[0] == first
+        halved = await mesh.router.unary(half)
+        assert place_of(halved)[0] == second
+        assert place_of(halved)[1][0] - place_of(echoed)[1][0] == 10 * MB
+        del whole, half
+        gc.collect()
+        await mesh.router.unary(large_call("echo", np.zeros_like(value)))
+        assert (decode_value(echoed) == value).all(), "in use here, though the call is over"
+        assert (decode_value(halved) == value[5 * MB // 2 :]).all()
+
+
+@on_io
+async def test_a_result_that_is_more_than_its_arguments_is_copied() -> None:
+    async with LocalMesh(LocalReplica("a", Model)) as mesh:
+        made = large_call("with_another", ones(MB))
+        result = await mesh.router.unary(made)
+        assert place_of(result)[0] != place_of(made.payload)[0]
+        assert [int(part.sum()) for part in decode_value(result)] == [MB, 2 * MB]
+
+
+@on_io
+async def test_a_result_from_the_arguments_of_another_call_is_copied() -> None:
+    async with LocalMesh(LocalReplica("a", Model)) as mesh:
+        earlier, later = large_call("keep", np.full(MB, 7, dtype=np.uint8)), large_call("kept_first", ones(MB))
+        await mesh.router.unary(earlier)
+        result = await mesh.router.unary(later)
+        assert place_of(result)[0] not in {place_of(earlier.payload)[0], place_of(later.payload)[0]}
+        assert decode_value(result).sum() == 7 * MB
+
+
+@on_io
+async def test_a_result_within_arguments_is_found_by_those_who_cannot_read_it_in_place() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        result = await mesh.router.unary(large_call("second_half", ones(4 * MB)))
+        assert type(result) is SharedPayload
+        found = replica.runner._python._kept.parcel(decode_claim(result.claim).key)
+        assert decode_value(found).sum() == 2 * MB
 
 
 @on_io
