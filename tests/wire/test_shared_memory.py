@@ -300,7 +300,8 @@ def without_shared_memory(test: Callable[[], Awaitable[None]]) -> Callable[[], A
 
     @wraps(test)
     async def run() -> None:
-        with mock.patch("meshserve.replica.session_end.can_read", return_value=False):
+        cannot_read = mock.patch("meshserve.replica.session_end.can_read", return_value=False)
+        with cannot_read, mock.patch.object(Attachments, "attach", return_value=None):
             await test()
 
     return run
