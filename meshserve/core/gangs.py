@@ -17,7 +17,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from meshserve.core.actions import Action, KillReplica, RemoveGang
 from meshserve.core.scene import Scene
-from meshserve.core.seen import RECOVERING, STARTING, STOPPING, UNHEALTHY, Attempts, Phase, SeenDeployment, SeenReplica
+from meshserve.core.seen import (
+    RECOVERING,
+    SERVING,
+    STARTING,
+    STOPPING,
+    UNHEALTHY,
+    Attempts,
+    Phase,
+    SeenDeployment,
+    SeenReplica,
+)
 from meshserve.model.gang import GangContext, GangId
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
@@ -25,7 +35,8 @@ from meshserve.model.process_names import gang_name
 from meshserve.model.replace import replace
 
 _FAILED = (Phase.BROKEN, Phase.KILLING)
-_WELL = frozenset({Phase.ASSEMBLING, Phase.READY})
+_WAITING = frozenset({Phase.ASSEMBLING})
+_WELL = _WAITING | {Phase.READY}
 
 
 def line_ups(
@@ -99,7 +110,8 @@ def _is_complete(members: list[SeenReplica]) -> bool:
 def assemble(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tuple[Action, ...]]:
     """Takes gangs into service of which all members are well.
 
-    Found after a restart of the controller, one that is well waits again if another one is not yet.
+    Found after a restart of the controller, one that is well waits again if another one is not yet. By then it may be
+    migrating: it becomes known before the others, and its node may be going away.
     """
     if not deployment.gangs:
         return deployment, ()
@@ -110,9 +122,9 @@ def assemble(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, 
         whole = _is_complete(members) and phases <= _WELL
         if whole and want is not None and members[0].build.version == want.version:
             attempts = attempts.proven() if Phase.ASSEMBLING in phases else _known_to_start(attempts)
-        before, after = (Phase.ASSEMBLING, Phase.READY) if whole else (Phase.READY, Phase.ASSEMBLING)
+        before, after = (_WAITING, Phase.READY) if whole else (SERVING, Phase.ASSEMBLING)
         if whole or not phases.isdisjoint(STARTING):
-            waiting = (one for one in members if one.phase is before)
+            waiting = (one for one in members if one.phase in before)
             changed |= {one.id.tag: replace(one, phase=after, since=scene.now) for one in waiting}
     if attempts is not deployment.attempts:
         deployment = replace(deployment, attempts=attempts)

@@ -91,6 +91,19 @@ def test_one_that_was_ready_when_the_controller_came_back_waits_for_one_that_was
     assert known.attempts.succeeded
 
 
+def test_one_that_became_known_first_on_a_node_that_goes_away_waits_for_the_rest_of_its_gang_too():
+    want = gangs_wanted(2)
+    first, second = gang(1, Phase.READY, want)
+    nodes = scene(nodes={first.process.node_id: SeenNode(first.process.node_id, leaves_at=500.0)})
+    unknown = replace(second, phase=Phase.DESCRIBING, gang=None)
+    seen, _ = migrate(with_gangs(want, first, unknown), nodes)
+    assert phases(seen) == {"r2": Phase.MIGRATING, "r3": Phase.DESCRIBING}
+    half, _ = assemble(seen.having({"r3": replace(second, phase=Phase.LAUNCHED)}), nodes)
+    assert phases(half) == {"r2": Phase.ASSEMBLING, "r3": Phase.LAUNCHED}
+    whole, _ = assemble(half.having({"r3": replace(second, phase=Phase.ASSEMBLING)}), nodes)
+    assert phases(migrate(whole, nodes)[0]) == {"r2": Phase.MIGRATING, "r3": Phase.MIGRATING}
+
+
 @pytest.mark.parametrize("event", [ev.ReplicaFailed, lambda replica, _: ev.ReplicaDied(replica)])
 def test_a_gang_that_fails_to_start_counts_once(event):
     want = gangs_wanted()
