@@ -6,6 +6,7 @@ What was heard once is remembered: a replica that has died cannot be asked any m
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from itertools import chain
 from typing import Protocol
 
@@ -15,6 +16,10 @@ from meshserve.proxy.peers import Peers
 from meshserve.telemetry.notices import NOTICES
 
 REMEMBERED = 200
+
+ALIKE = 20
+"""Of notices that say the same about the same deployment so many are remembered: an error that every request meets must
+not push out everything else."""
 
 
 class Speakers(Protocol):
@@ -43,8 +48,13 @@ class NoticeBoard:
         said = await asyncio.gather(*(peer.notices() for peer in self._peers))
         for one in chain(NOTICES.newest(), *said):
             self._known[one.source, one.number, one.at_s] = one
-        newest = sorted(self._known.items(), key=lambda entry: entry[1].at_s, reverse=True)[:REMEMBERED]
-        self._known = dict(newest)
+        newest = sorted(self._known.items(), key=lambda entry: entry[1].at_s, reverse=True)
+        alike: Counter[tuple[str, str, str]] = Counter()
+        self._known = {}
+        for key, one in newest:
+            alike[one.application, one.deployment, one.text] += 1
+            if len(self._known) < REMEMBERED and alike[one.application, one.deployment, one.text] <= ALIKE:
+                self._known[key] = one
         return list(self._known.values())
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import time
 from typing import Any
 
 import grpc.aio
@@ -13,8 +14,10 @@ import pytest
 from dashboard_mesh import HOSTILE, NODE, DashboardMesh, Figures, add_shop, dashboard_mesh, traffic
 from replicas import on_io
 
+from meshserve.model.notice import Notice
 from meshserve.proxy import dashboard
 from meshserve.proxy.discovery import SMALL_REPLICAS, Discovery
+from meshserve.proxy.notice_board import ALIKE
 from meshserve.proxy.options import HttpOptions
 from meshserve.v1 import proxy_control_pb2, proxy_control_pb2_grpc
 
@@ -99,6 +102,16 @@ async def test_states_messages_and_events_are_those_of_the_mesh_without_tracebac
         assert found["notices"][0]["request_id"] == "id-1"
         mesh.speaker.notices = []
         assert "id-1" in {one["request_id"] for one in (await state_of(mesh))["notices"]}  # its replica may be dead
+
+
+@on_io
+async def test_an_error_that_every_request_meets_does_not_push_out_what_else_there_is_to_say() -> None:
+    async with dashboard_mesh() as mesh:
+        event = Notice(1, "controller 1", time.time() - 60, "INFO", "It runs.", application="shop")
+        flood = [Notice(n, "replica 1", time.time(), "ERROR", "It fails.", application="shop") for n in range(2, 302)]
+        mesh.speaker.notices = [event, *flood]
+        said = [one["text"] for one in (await state_of(mesh))["notices"]]
+        assert said == ["It fails."] * ALIKE + ["It runs."]
 
 
 class OtherNode(proxy_control_pb2_grpc.ProxyControlServiceServicer):
