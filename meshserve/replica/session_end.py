@@ -36,6 +36,9 @@ ABANDONED = Failure(
     exception_type="ReplicaDiedError",
 )
 
+PLENTY = 8
+"""Items of one stream that are worth a message."""
+
 ITEM_QUANTUM_BYTES = 64 * 1024
 """What one stream may put into a message before the next one has its turn."""
 
@@ -236,7 +239,9 @@ class SessionEnd:
 
     def _in_company(self) -> bool:
         ready = len(self._results) + len(self._streams)
-        return not ready or ready >= len(self._running) + len(self._results) or bool(self._rejected) or self._announce
+        if not ready or ready >= len(self._running) + len(self._results) or self._rejected or self._announce:
+            return True
+        return any(len(running.outbox) >= PLENTY for running in self._streams.values())
 
     def _build(self) -> replica_pb2.SessionResponse | None:
         """The next message: everything that is ready, up to about the size limit."""
