@@ -58,11 +58,15 @@ class Greeter:
         self._responders = {"spanish": spanish, "french": french}
 
     async def __call__(self, request: Request) -> dict[str, str] | JSONResponse:
-        body = await request.json()
-        language = classify(body["text"])
+        try:
+            body = await request.json()
+            name, text = str(body["name"]), str(body["text"])
+        except (KeyError, TypeError, ValueError):
+            return JSONResponse({"error": 'send JSON like {"name": "Ana", "text": "Hola"}'}, status_code=400)
+        language = classify(text)
         if language is None:
             return JSONResponse({"error": "neither Spanish nor French"}, status_code=422)
-        greeting = await self._responders[language].greet.remote(body["name"])
+        greeting = await self._responders[language].greet.remote(name)
         return {"language": language, "greeting": greeting}
 
 

@@ -42,6 +42,8 @@ def check_quickstart(http_base: str, grpc_target: str) -> None:
         {"language": "french", "greeting": "Bonjour, Zoé ! Enchanté de vous connaître."},
     )
     assert post(http_base, neither) == (422, {"error": "neither Spanish nor French"})
+    assert post(http_base, ["nonsense"])[0] == post(http_base, {"name": "Ana"})[0] == 400
+    assert httpx.post(http_base, content=b"nonsense").status_code == 400
 
 
 def check_ensemble(http_base: str, grpc_target: str) -> None:
