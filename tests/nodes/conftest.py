@@ -13,6 +13,7 @@ import ray
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
+from ray.exceptions import TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import meshserve as serve
@@ -36,9 +37,8 @@ class Machines:
         node = self._cluster.add_node(num_cpus=1, resources=resources, labels=labels or {})
         self._cluster.wait_for_nodes()
         self._added[node.node_id] = node
-        # Known to the cluster, it is not yet known to whoever places: wait until something was placed there.
-        there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-        ray.get(ray.remote(num_cpus=1)(lambda: None).options(scheduling_strategy=there).remote(), timeout=60)
+        # Known to the cluster, it is not yet known to whoever places.
+        wait_until(lambda: _takes_tasks(node.node_id))
         return str(node.node_id)
 
     def lose(self, node_id: str) -> None:
@@ -56,6 +56,15 @@ class Machines:
         """Only the head is left."""
         for node_id in tuple(self._added):
             self.lose(node_id)
+
+
+def _takes_tasks(node_id: str) -> bool:
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    try:
+        ray.get(ray.remote(num_cpus=1)(lambda: None).options(scheduling_strategy=there).remote(), timeout=60)
+    except TaskUnschedulableError:
+        return False  # the machine that was asked has not heard of this one
+    return True
 
 
 @pytest.fixture(scope="session")
