@@ -20,6 +20,7 @@ from meshserve.core import actions as ac
 from meshserve.core import events as ev
 from meshserve.core.desire import forget, set_failure
 from meshserve.core.measuring import Question
+from meshserve.core.prefixes import leave_prefixes
 from meshserve.core.seen import Process, Resources, SeenNode
 from meshserve.launch.actor_launcher import ActorLauncher
 from meshserve.launch.launcher import Launcher, LaunchError, Node, ProcessSpec
@@ -135,6 +136,8 @@ class Executor:
                 self._tasks.spawn("the cluster", self._look())
             case ac.RecordFailure() | ac.Forget() | ac.ClearStore():
                 self._tasks.spawn("the store", self._write(action))
+            case ac.LeavePrefixes(app):
+                self._tasks.spawn(("prefixes", app), self._leave_prefixes(action))
 
     async def ask(self, question: Question) -> None:
         """Has user code measure itself."""
@@ -243,6 +246,11 @@ class Executor:
             case ac.ClearStore():
                 await _insisting(self._ledger.clear)
                 self._ended()
+
+    async def _leave_prefixes(self, action: ac.LeavePrefixes) -> None:
+        await asyncio.sleep(action.after_s)
+        app, generation = action.app, action.generation
+        await _insisting(lambda: self._ledger.change(lambda desired: leave_prefixes(desired, app, generation)))
 
 
 async def _insisting(work: Callable[[], Awaitable[T]]) -> T:

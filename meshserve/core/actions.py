@@ -193,6 +193,15 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class LeavePrefixes:
+    """An application has moved to another route prefix: remove its former ones from desired state after a while."""
+
+    app: str
+    generation: int
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ClearStore:
     """The mesh has stopped: remove everything from the store."""
 
@@ -219,5 +228,6 @@ Action: TypeAlias = (
     | KillProxy
     | RecordFailure
     | Forget
+    | LeavePrefixes
     | ClearStore
 )

@@ -25,7 +25,7 @@ def application_status(
     Args:
         before: what was reported last; None for a new application.
         routes_pending: a proxy that serves has not got the newest routes yet. An application that was not
-            running is not called so before they have: its first request would meet a 404.
+            running, or was set anew, is not called so before they have: its first request would meet a 404.
     """
     if application.deleting:
         return ApplicationStatus(_A.DELETING, _waits(application, parts), application.generation)
@@ -38,7 +38,8 @@ def application_status(
         for spec in application.spec.deployments
     }
     state = next((state for state in _WORST_FIRST if state in states.values()), _A.RUNNING)
-    if state is _A.RUNNING and routes_pending and (before is None or before.state is not _A.RUNNING):
+    news = before is None or before.state is not _A.RUNNING or before.generation != application.generation
+    if state is _A.RUNNING and routes_pending and news:
         return ApplicationStatus(_A.DEPLOYING, "The proxies are being told the routes.", application.generation)
     names = [name for name, of_deployment in states.items() if of_deployment is state]
     return ApplicationStatus(state, _message(application, parts, state, names), application.generation)

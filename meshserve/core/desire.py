@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from meshserve.core.capacity import at_capacity, scaling_bounds
 from meshserve.core.gang_counts import whole_gangs
+from meshserve.core.prefixes import former_prefixes, take_prefix
 from meshserve.core.weights import build_version, changes_only_count
 from meshserve.model.control import (
     ApplicationSpec,
@@ -67,8 +68,13 @@ def set_application(desired: Desired, spec: ApplicationSpec, at_s: float) -> Des
         deployments[deployment.id] = _wanted(desired, spec, deployment)
     for gone in dropped:
         deployments[gone] = replace(deployments[gone], deleting=True, generation=desired.generation)
-    application = DesiredApplication(spec, desired.generation, at_s, dropped=tuple(dropped.values()))
-    return replace(desired, applications={**desired.applications, spec.name: application}, deployments=deployments)
+    former = former_prefixes(desired.applications, spec)
+    applications = dict(desired.applications)
+    take_prefix(applications, spec.route_prefix)
+    applications[spec.name] = DesiredApplication(
+        spec, desired.generation, at_s, dropped=tuple(dropped.values()), former_prefixes=former
+    )
+    return replace(desired, applications=applications, deployments=deployments)
 
 
 def _wanted(desired: Desired, app: ApplicationSpec, spec: DeploymentSpec) -> DesiredDeployment:

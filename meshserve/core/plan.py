@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
-from meshserve.core.actions import Action, ClearStore, Forget, ListProcesses, LookAtNodes
+from meshserve.core.actions import Action, ClearStore, Forget, LeavePrefixes, ListProcesses, LookAtNodes
 from meshserve.core.applications import application_status
 from meshserve.core.deployment import Part
 from meshserve.core.fold_proxy import CATCH_UP_S
 from meshserve.core.parts import Parts, number_snapshots, pictures, plan_parts
+from meshserve.core.prefixes import LINGER_S
 from meshserve.core.proxies import hurry, plan_proxies, proxy_nodes, routes_pending
 from meshserve.core.route_table import route_table
 from meshserve.core.seen import Cluster, Seen
@@ -77,23 +78,26 @@ def plan(desired: Desired, seen: Seen, now: float, new_id: Callable[[], str], pr
     known = seen.proxies if routes is None else hurry(seen.proxies, now)
     wanted = _proxy_nodes(desired, seen, parts, empty)
     proxies = plan_proxies(desired.proxies, known, seen.cluster.nodes, wanted, desired.shutting_down, now)
+    told, told_at = (routes, now) if routes is not None else (seen.routes, seen.routes_at)
+    pending = routes_pending(proxies.proxies, told, told_at, now)
+    statuses = _statuses(desired, seen, parts, previous, pending)
     forgetting, forgets = _forgets(desired, seen, parts)
+    leaving, leaves = _leaves(desired, seen, statuses)
     over = empty and not desired.applications and not proxies.proxies
     clears = (ClearStore(),) if over and not seen.clearing else ()
     of_parts = (action for changed in parts.changed for action in parts.all[changed].actions)
-    actions = (*look, *of_parts, *proxies.actions, *forgets, *clears)
-    told, told_at = (routes, now) if routes is not None else (seen.routes, seen.routes_at)
-    pending = routes_pending(proxies.proxies, told, told_at, now)
+    actions = (*look, *of_parts, *proxies.actions, *forgets, *leaves, *clears)
     after = replace(
         seen,
         number=number if routes is None else number + 1,
         cluster=cluster,
         deployments=pictures(seen, parts),
         proxies=proxies.proxies,
-        applications=_statuses(desired, seen, parts, previous, pending),
+        applications=statuses,
         routes=told,
         routes_at=told_at,
         forgetting=forgetting,
+        leaving=leaving,
         clearing=over or seen.clearing,
     )
     wake_at = min(look_at, proxies.wake_at, _catch_up_at(told_at, now), parts.wake_at)
@@ -187,3 +191,15 @@ def _forgets(desired: Desired, seen: Seen, parts: Parts) -> tuple[frozenset[tupl
             if all(spec.id not in parts.all or parts.all[spec.id].over for spec in leaving):
                 forgetting.add((name, application.generation))
     return frozenset(forgetting), tuple(Forget(*one) for one in sorted(forgetting - seen.forgetting))
+
+
+def _leaves(
+    desired: Desired, seen: Seen, statuses: Mapping[str, ApplicationStatus]
+) -> tuple[frozenset[tuple[str, int]], tuple[Action, ...]]:
+    """Asks to leave the former route prefixes of applications that run by their new ones; as `_forgets`."""
+    leaving: set[tuple[str, int]] = set()
+    for name, application in desired.applications.items():
+        one = name, application.generation
+        if application.former_prefixes and (one in seen.leaving or statuses[name].state is ApplicationState.RUNNING):
+            leaving.add(one)
+    return frozenset(leaving), tuple(LeavePrefixes(*one, LINGER_S) for one in sorted(leaving - seen.leaving))

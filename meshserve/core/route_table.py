@@ -32,5 +32,11 @@ def _route(application: DesiredApplication, parts: Mapping[DeploymentId, Part]) 
     ingress = DeploymentId(spec.name, spec.ingress)
     patterns = parts[ingress].introduction.route_patterns if ingress in parts else ()
     return ApplicationRoute(
-        spec.name, spec.route_prefix, ingress, patterns, spec.grpc_servicer_functions, spec.import_paths
+        spec.name,
+        spec.route_prefix,
+        ingress,
+        patterns,
+        spec.grpc_servicer_functions,
+        spec.import_paths,
+        application.former_prefixes,
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from meshserve.model.replace import replace
 from meshserve.model.targets import ApplicationRoute
 
 _PARAMETER = re.compile(r"{([^}:]+)(?::([^}]+))?}")
@@ -18,13 +19,18 @@ class RouteMatcher:
     """Finds the application with the longest route prefix.
 
     A prefix matches whole segments: `/a` answers for `/a`, `/a/` and `/a/x`, not for `/ab`. `/` answers for the rest.
+    What is found by a former prefix has that as its route prefix, as its requests know it.
 
     Args:
         routes: the applications; those without a prefix are left out.
     """
 
     def __init__(self, routes: Iterable[ApplicationRoute] = ()) -> None:
-        self._routes = {route.route_prefix: route for route in routes if route.route_prefix is not None}
+        self._routes: dict[str, ApplicationRoute] = {}
+        for route in routes:
+            self._routes |= {prefix: replace(route, route_prefix=prefix) for prefix in route.former_prefixes}
+            if route.route_prefix is not None:
+                self._routes[route.route_prefix] = route
         self._longest = max((len(prefix) for prefix in self._routes), default=0)
 
     def match(self, path: str) -> ApplicationRoute | None:

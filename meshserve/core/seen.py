@@ -328,6 +328,7 @@ class Seen:
         routes: the route table last published.
         routes_at: when.
         forgetting: (application, generation) whose removal from the store was asked for.
+        leaving: (application, generation) whose former route prefixes were asked to be removed.
         clearing: the removal of everything from the store was asked for.
     """
 
@@ -343,4 +344,5 @@ class Seen:
     routes: RouteTable | None = None
     routes_at: float = float("-inf")
     forgetting: frozenset[tuple[str, int]] = frozenset()
+    leaving: frozenset[tuple[str, int]] = frozenset()
     clearing: bool = False

@@ -162,6 +162,7 @@ class DesiredApplication:
         dropped: deployments of earlier specs that still have to go away.
         declaration: what the configuration file says of it; None when a program has set it.
         build: the newest build that has ended; `spec` is that of the newest one that succeeded.
+        former_prefixes: earlier route prefixes by which it is reached until it has moved (see `core.prefixes`).
     """
 
     spec: ApplicationSpec
@@ -171,6 +172,7 @@ class DesiredApplication:
     dropped: tuple[DeploymentSpec, ...] = ()
     declaration: Declaration | None = None
     build: Build | None = None
+    former_prefixes: tuple[str, ...] = ()
 
     @property
     def building(self) -> bool:

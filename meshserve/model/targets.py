@@ -44,7 +44,11 @@ class DeploymentTargets:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationRoute:
-    """One application at the ingress."""
+    """One application at the ingress.
+
+    Attributes:
+        former_prefixes: earlier route prefixes by which it is reached still.
+    """
 
     app: str
     route_prefix: str | None
@@ -52,6 +56,7 @@ class ApplicationRoute:
     route_patterns: tuple[str, ...] = ()
     grpc_servicer_functions: tuple[str, ...] = ()
     import_paths: tuple[str, ...] = ()
+    former_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

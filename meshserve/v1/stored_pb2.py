@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from meshserve.v1 import controller_pb2 as meshserve_dot_v1_dot_controller__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19meshserve/v1/stored.proto\x12\x0cmeshserve.v1\x1a\x1dmeshserve/v1/controller.proto\"\x92\x02\n\x11StoredApplication\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.meshserve.v1.ApplicationSpec\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x15\n\rdeployed_at_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65leting\x18\x04 \x01(\x08\x12\x33\n\x0b\x64\x65ployments\x18\x05 \x03(\x0b\x32\x1e.meshserve.v1.StoredDeployment\x12\x34\n\x0b\x64\x65\x63laration\x18\x06 \x01(\x0b\x32\x1f.meshserve.v1.StoredDeclaration\x12(\n\x05\x62uild\x18\x07 \x01(\x0b\x32\x19.meshserve.v1.StoredBuild\"|\n\x11StoredDeclaration\x12\x13\n\x0b\x63onfig_json\x18\x01 \x01(\t\x12\x14\n\x0cimport_paths\x18\x02 \x03(\t\x12\x10\n\x08\x63ode_key\x18\x03 \x01(\t\x12\x19\n\x0croute_prefix\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_route_prefix\"\xc7\x01\n\x0bStoredBuild\x12\x10\n\x08\x63ode_key\x18\x01 \x01(\t\x12+\n\x04\x62\x61se\x18\x02 \x01(\x0b\x32\x1d.meshserve.v1.ApplicationSpec\x12\x0f\n\x07\x66\x61ilure\x18\x03 \x01(\t\x12\x38\n\x08\x62y_value\x18\x04 \x03(\x0b\x32&.meshserve.v1.StoredBuild.ByValueEntry\x1a.\n\x0c\x42yValueEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"q\n\x0cStoredConfig\x12\x13\n\x0b\x63onfig_json\x18\x01 \x01(\t\x12\x1c\n\x0ftarget_capacity\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12\x63\x61pacity_direction\x18\x03 \x01(\x11\x42\x12\n\x10_target_capacity\"\x97\x01\n\x10StoredDeployment\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.meshserve.v1.DeploymentSpec\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x12\n\nautoscaled\x18\x03 \x01(\x08\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x0f\n\x07\x66\x61ilure\x18\x05 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x06 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19meshserve/v1/stored.proto\x12\x0cmeshserve.v1\x1a\x1dmeshserve/v1/controller.proto\"\xab\x02\n\x11StoredApplication\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.meshserve.v1.ApplicationSpec\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x15\n\rdeployed_at_s\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65leting\x18\x04 \x01(\x08\x12\x33\n\x0b\x64\x65ployments\x18\x05 \x03(\x0b\x32\x1e.meshserve.v1.StoredDeployment\x12\x34\n\x0b\x64\x65\x63laration\x18\x06 \x01(\x0b\x32\x1f.meshserve.v1.StoredDeclaration\x12(\n\x05\x62uild\x18\x07 \x01(\x0b\x32\x19.meshserve.v1.StoredBuild\x12\x17\n\x0f\x66ormer_prefixes\x18\x08 \x03(\t\"|\n\x11StoredDeclaration\x12\x13\n\x0b\x63onfig_json\x18\x01 \x01(\t\x12\x14\n\x0cimport_paths\x18\x02 \x03(\t\x12\x10\n\x08\x63ode_key\x18\x03 \x01(\t\x12\x19\n\x0croute_prefix\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_route_prefix\"\xc7\x01\n\x0bStoredBuild\x12\x10\n\x08\x63ode_key\x18\x01 \x01(\t\x12+\n\x04\x62\x61se\x18\x02 \x01(\x0b\x32\x1d.meshserve.v1.ApplicationSpec\x12\x0f\n\x07\x66\x61ilure\x18\x03 \x01(\t\x12\x38\n\x08\x62y_value\x18\x04 \x03(\x0b\x32&.meshserve.v1.StoredBuild.ByValueEntry\x1a.\n\x0c\x42yValueEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"q\n\x0cStoredConfig\x12\x13\n\x0b\x63onfig_json\x18\x01 \x01(\t\x12\x1c\n\x0ftarget_capacity\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12\x63\x61pacity_direction\x18\x03 \x01(\x11\x42\x12\n\x10_target_capacity\"\x97\x01\n\x10StoredDeployment\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.meshserve.v1.DeploymentSpec\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x12\n\nautoscaled\x18\x03 \x01(\x08\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x0f\n\x07\x66\x61ilure\x18\x05 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x06 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOREDBUILD_BYVALUEENTRY']._loaded_options = None
   _globals['_STOREDBUILD_BYVALUEENTRY']._serialized_options = b'8\001'
   _globals['_STOREDAPPLICATION']._serialized_start=75
-  _globals['_STOREDAPPLICATION']._serialized_end=349
-  _globals['_STOREDDECLARATION']._serialized_start=351
-  _globals['_STOREDDECLARATION']._serialized_end=475
-  _globals['_STOREDBUILD']._serialized_start=478
-  _globals['_STOREDBUILD']._serialized_end=677
-  _globals['_STOREDBUILD_BYVALUEENTRY']._serialized_start=631
-  _globals['_STOREDBUILD_BYVALUEENTRY']._serialized_end=677
-  _globals['_STOREDCONFIG']._serialized_start=679
-  _globals['_STOREDCONFIG']._serialized_end=792
-  _globals['_STOREDDEPLOYMENT']._serialized_start=795
-  _globals['_STOREDDEPLOYMENT']._serialized_end=946
+  _globals['_STOREDAPPLICATION']._serialized_end=374
+  _globals['_STOREDDECLARATION']._serialized_start=376
+  _globals['_STOREDDECLARATION']._serialized_end=500
+  _globals['_STOREDBUILD']._serialized_start=503
+  _globals['_STOREDBUILD']._serialized_end=702
+  _globals['_STOREDBUILD_BYVALUEENTRY']._serialized_start=656
+  _globals['_STOREDBUILD_BYVALUEENTRY']._serialized_end=702
+  _globals['_STOREDCONFIG']._serialized_start=704
+  _globals['_STOREDCONFIG']._serialized_end=817
+  _globals['_STOREDDEPLOYMENT']._serialized_start=820
+  _globals['_STOREDDEPLOYMENT']._serialized_end=971
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,7 @@ class StoredApplication(message.Message):
     DEPLOYMENTS_FIELD_NUMBER: builtins.int
     DECLARATION_FIELD_NUMBER: builtins.int
     BUILD_FIELD_NUMBER: builtins.int
+    FORMER_PREFIXES_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """The generation of the desired state that set it last."""
     deployed_at_s: builtins.float
@@ -59,6 +60,10 @@ class StoredApplication(message.Message):
     def build(self) -> StoredBuild:
         """Its newest build that has ended; absent for none."""
 
+    @builtins.property
+    def former_prefixes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Earlier route prefixes by which it is reached until it has moved."""
+
     def __init__(
         self,
         *,
@@ -69,10 +74,11 @@ class StoredApplication(message.Message):
         deployments: abc.Iterable[StoredDeployment] | None = ...,
         declaration: StoredDeclaration | None = ...,
         build: StoredBuild | None = ...,
+        former_prefixes: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["build", b"build", "declaration", b"declaration", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["build", b"build", "declaration", b"declaration", "deleting", b"deleting", "deployed_at_s", b"deployed_at_s", "deployments", b"deployments", "generation", b"generation", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["build", b"build", "declaration", b"declaration", "deleting", b"deleting", "deployed_at_s", b"deployed_at_s", "deployments", b"deployments", "former_prefixes", b"former_prefixes", "generation", b"generation", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

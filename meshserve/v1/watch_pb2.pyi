@@ -306,6 +306,7 @@ class ApplicationRoute(message.Message):
     ROUTE_PATTERNS_FIELD_NUMBER: builtins.int
     GRPC_SERVICER_FUNCTIONS_FIELD_NUMBER: builtins.int
     IMPORT_PATHS_FIELD_NUMBER: builtins.int
+    FORMER_PREFIXES_FIELD_NUMBER: builtins.int
     app: builtins.str
     """Its name."""
     route_prefix: builtins.str
@@ -324,6 +325,10 @@ class ApplicationRoute(message.Message):
     def import_paths(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Folders to import them from, when they exist where a proxy runs."""
 
+    @builtins.property
+    def former_prefixes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Earlier route prefixes by which it is reached still."""
+
     def __init__(
         self,
         *,
@@ -333,9 +338,10 @@ class ApplicationRoute(message.Message):
         route_patterns: abc.Iterable[builtins.str] | None = ...,
         grpc_servicer_functions: abc.Iterable[builtins.str] | None = ...,
         import_paths: abc.Iterable[builtins.str] | None = ...,
+        former_prefixes: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["app", b"app", "grpc_servicer_functions", b"grpc_servicer_functions", "import_paths", b"import_paths", "ingress_deployment", b"ingress_deployment", "route_patterns", b"route_patterns", "route_prefix", b"route_prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["app", b"app", "former_prefixes", b"former_prefixes", "grpc_servicer_functions", b"grpc_servicer_functions", "import_paths", b"import_paths", "ingress_deployment", b"ingress_deployment", "route_patterns", b"route_patterns", "route_prefix", b"route_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -32,6 +32,7 @@ def application_record(application: DesiredApplication, desired: Desired) -> byt
             _deployment_to_proto(proto, desired.deployments[one.id], one in application.dropped)
             for proto, one in zip(written.deployments, own, strict=True)
         ],
+        former_prefixes=application.former_prefixes,
     )
     return record.SerializeToString()
 
@@ -100,6 +101,7 @@ def application_from_record(
         dropped,
         _declaration_from_proto(proto),
         _build_from_proto(proto, code),
+        tuple(proto.former_prefixes),
     )
     deployments = tuple(
         replace(

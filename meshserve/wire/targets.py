@@ -93,6 +93,7 @@ def routes_to_proto(routes: RouteTable) -> watch_pb2.RouteTable:
                 route_patterns=route.route_patterns,
                 grpc_servicer_functions=route.grpc_servicer_functions,
                 import_paths=route.import_paths,
+                former_prefixes=route.former_prefixes,
             )
             for route in routes.applications
         ],
@@ -112,6 +113,7 @@ def routes_from_proto(proto: watch_pb2.RouteTable) -> RouteTable:
                 route_patterns=tuple(route.route_patterns),
                 grpc_servicer_functions=tuple(route.grpc_servicer_functions),
                 import_paths=tuple(route.import_paths),
+                former_prefixes=tuple(route.former_prefixes),
             )
             for route in proto.applications
         ),

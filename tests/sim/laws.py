@@ -15,7 +15,7 @@ from meshserve.model.control import DesiredDeployment
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import ApplicationState, DeploymentState, Trigger
-from meshserve.model.targets import DeploymentTargets
+from meshserve.model.targets import DeploymentTargets, RouteTable
 from sim.actor_laws import are_there, check_actor_laws, check_actors_converged
 from sim.gang_laws import check_gangs, check_groups, check_started_whole, has_failed, larger_gang, loses_a_node
 from sim.world import World
@@ -55,7 +55,10 @@ def check_laws(world: World, before: Plan, now: Plan) -> None:
     for targets in now.targets:
         _unknown_is_not_withdrawn(world, now, targets)
     _running_is_true(world, now)
+    if now.routes is not None and before.seen.listed:  # what was deleted and set again meanwhile is not known else
+        _paths_stay(world, before, now.routes)
     if now.actions:
+        _left_when_moved(now)
         _told_one_thing_at_a_time(world, now)
         _drained_before_killed(world, now)
         _callers_end_first(world, now)
@@ -172,6 +175,25 @@ def _running_is_true(world: World, now: Plan) -> None:
             assert known.want is world.desired.deployments[spec.id], f"{name} runs, {spec.id} has not heard of it"
             by_itself = known.status.trigger is Trigger.AUTOSCALING
             assert by_itself or known.status.state is DeploymentState.HEALTHY, f"{name} runs, {spec.id} is not well"
+
+
+def _paths_stay(world: World, before: Plan, now: RouteTable) -> None:
+    """An application that moves is reached by its former prefix too, until it has run by the new one for a while."""
+    routed = {one.app: {one.route_prefix, *one.former_prefixes} for one in now.applications}
+    taken = {one.route_prefix for one in now.applications}
+    for one in world.routes_before.applications if world.routes_before is not None else ():
+        application = world.desired.applications.get(one.app)
+        if application is None or application.deleting or (one.app, application.generation) in before.seen.leaving:
+            continue
+        lost = {one.route_prefix, *one.former_prefixes} - routed[one.app] - taken - {None}
+        assert not lost, f"{one.app} is not reached by {lost} any more, and has not run by {one.route_prefix}"
+
+
+def _left_when_moved(now: Plan) -> None:
+    for action in now.actions:
+        if isinstance(action, ac.LeavePrefixes):
+            status = now.seen.applications[action.app]
+            assert status.state is ApplicationState.RUNNING, f"{action.app} leaves its former prefix and is {status}"
 
 
 def _told_one_thing_at_a_time(world: World, now: Plan) -> None:

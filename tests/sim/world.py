@@ -19,6 +19,7 @@ from meshserve.core import desire
 from meshserve.core import events as ev
 from meshserve.core.fold import fold
 from meshserve.core.plan import Plan, plan
+from meshserve.core.prefixes import leave_prefixes
 from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Resources, Seen, SeenNode
 from meshserve.model.control import Desired, ReplicaRank
 from meshserve.model.gang import GangContext, GangId
@@ -132,6 +133,7 @@ class World:
         self.published: dict[DeploymentId, DeploymentTargets] = {}
         self.published_before = self.published
         self.routes: RouteTable | None = None
+        self.routes_before = self.routes
         self.seen = self.heard = Seen(epoch=1, began_at=0.0)
         self.plan = Plan(self.desired, self.seen, wake_at=0.0)
         self.life = 1
@@ -187,7 +189,7 @@ class World:
         before, self.heard = self.plan, self.seen
         self.plan = self._planned = plan(self.desired, self.seen, self.now, self.new_id, self._planned)
         self.seen = self.plan.seen
-        self.published_before = self.published
+        self.published_before, self.routes_before = self.published, self.routes
         if self.plan.targets:
             self.published = {**self.published, **{targets.deployment: targets for targets in self.plan.targets}}
         if self.plan.routes is not None:
@@ -463,6 +465,15 @@ class World:
     def _forget(self, action: ac.Forget) -> None:
         self.at(0.01, lambda: self.want(lambda desired: desire.forget(desired, action.app, action.generation)))
 
+    def _leave_prefixes(self, action: ac.LeavePrefixes) -> None:
+        app, generation, life = action.app, action.generation, self.life
+
+        def left() -> None:
+            if life == self.life:
+                self.want(lambda desired: leave_prefixes(desired, app, generation))
+
+        self.at(action.after_s, left)
+
     def _clear(self, action: ac.ClearStore) -> None:
         self.stored = False
 
@@ -493,5 +504,6 @@ _EFFECTS: dict[type[Any], Callable[[World, Any], None]] = {
     ac.KillProxy: World._kill_proxy,
     ac.RecordFailure: World._record_failure,
     ac.Forget: World._forget,
+    ac.LeavePrefixes: World._leave_prefixes,
     ac.ClearStore: World._clear,
 }
