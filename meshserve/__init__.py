@@ -141,3 +141,9 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """All public names, imported or not."""
     return sorted({*globals(), *__all__})
+
+
+importlib.import_module("meshserve.deployment")
+del globals()[
+    "deployment"
+]  # an import names a package's modules in it, the first time; here the decorator has the name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from meshserve.api.checks import json_value, mapping, number
@@ -17,6 +18,7 @@ _ALLOWED = (
     "label_selector",
     "fallback_strategy",
 )
+_BUNDLES = 'Bundles must be a non-empty list of resource dictionaries. For example: `[{"CPU": 1.0}, {"GPU": 1.0}]`.'
 _STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 
@@ -31,7 +33,7 @@ def checked_actor_options(value: Any) -> dict[str, Any]:
     unknown = sorted(set(options) - set(_ALLOWED))
     if unknown:
         allowed = ", ".join(_ALLOWED)
-        raise ValueError(f"ray_actor_options has no entry {unknown[0]!r}. Its entries are: {allowed}.")
+        raise ValueError(f"Specifying {unknown[0]!r} in ray_actor_options is not allowed. Allowed options: {allowed}.")
     for name in ("memory", "num_cpus", "num_gpus"):
         if options.get(name) is not None:
             number(f"ray_actor_options[{name!r}]", options[name], least=0)
@@ -50,10 +52,16 @@ def checked_actor_options(value: Any) -> dict[str, Any]:
 def checked_bundles(value: Any) -> tuple[Mapping[str, float], ...]:
     """`placement_group_bundles`; raises as `checked_actor_options`."""
     bundles = _list("placement_group_bundles", value)
+    if value is not None and not bundles:
+        raise ValueError(f"{_BUNDLES} Got an empty list instead.")
     for bundle in bundles:
         if not bundle or not any(bundle.values()):
-            raise ValueError(f"placement_group_bundles must not hold an empty bundle, as {bundle!r} is.")
+            raise ValueError(
+                f"Bundles cannot be an empty dictionary or resources with only 0 values. Bundles: {list(bundles)}"
+            )
         for name, amount in bundle.items():
+            if isinstance(amount, bool) or not isinstance(amount, Real):
+                raise ValueError(f"{_BUNDLES} Got {amount!r} as {name}.")
             number(f"placement_group_bundles: {name}", amount, least=0)
     return bundles
 
@@ -63,7 +71,9 @@ def checked_strategy(value: Any) -> str:
     if value is None:
         return "PACK"
     if value not in _STRATEGIES:
-        raise ValueError(f"placement_group_strategy must be one of {', '.join(_STRATEGIES)}, not {value!r}.")
+        raise ValueError(
+            f"Invalid placement group strategy {value}. Supported strategies are: {', '.join(_STRATEGIES)}."
+        )
     return str(value)
 
 
@@ -87,9 +97,12 @@ def check_fit(actor: Mapping[str, Any], bundles: Sequence[Mapping[str, float]]) 
         ValueError: it is not.
     """
     wanted = {"CPU": actor.get("num_cpus", 0), "GPU": actor.get("num_gpus", 0), **(actor.get("resources") or {})}
+    asked = {name: name for name in wanted} | {"CPU": "num_cpus", "GPU": "num_gpus"}
     for name, amount in wanted.items():
         if amount > bundles[0].get(name, 0):
             raise ValueError(
-                f"The replica asks for {amount:g} {name} but the first of placement_group_bundles, where it runs, has "
-                f"{bundles[0].get(name, 0):g}: give the bundle more, or ray_actor_options less."
+                "The replica is placed in the first of placement_group_bundles, so the resource requirements for the "
+                "actor must be a subset of the first bundle. "
+                f"`{asked[name]}` for the actor is {amount:g}, but the bundle only has {bundles[0].get(name, 0):g} "
+                f"`{name}` specified."
             )

@@ -40,6 +40,8 @@ class AutoscalingPolicy(Config):
         ValueError: the arguments are no JSON values.
     """
 
+    _other_fields = "ignore"
+
     policy_function: str | Callable[..., Any] = ""
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     policy_pickle: str = field(default="", init=False, repr=False, compare=False)
@@ -51,6 +53,10 @@ class AutoscalingPolicy(Config):
         path, pickled = (given, "") if isinstance(given, str) else _packed(given)
         object.__setattr__(self, "policy_function", path)
         object.__setattr__(self, "policy_pickle", pickled)
+
+    def is_default_policy_function(self) -> bool:
+        """Whether nobody named another policy."""
+        return not self.policy_function
 
     @staticmethod
     def of_options(options: AutoscalingOptions) -> AutoscalingPolicy:
@@ -115,6 +121,13 @@ class AutoscalingConfig(Config):
         TypeError: a field is of the wrong type.
     """
 
+    _older_names = {
+        "target_num_ongoing_requests_per_replica": "target_ongoing_requests",
+        "target_num_ongoing_requests": "target_ongoing_requests",
+    }
+
+    _other_fields = "ignore"
+
     min_replicas: int = 1
     max_replicas: int = 1
     initial_replicas: int | None = None
@@ -136,9 +149,12 @@ class AutoscalingConfig(Config):
         integer("min_replicas", self.min_replicas, 0)
         integer("max_replicas", self.max_replicas, 1)
         if self.max_replicas < self.min_replicas:
-            raise ValueError(f"max_replicas ({self.max_replicas}) must be at least min_replicas ({self.min_replicas}).")
+            raise ValueError(
+                f"max_replicas ({self.max_replicas}) must be greater than or equal to "
+                f"min_replicas ({self.min_replicas})!"
+            )
         if self.initial_replicas is not None:
-            integer("initial_replicas", self.initial_replicas, self.min_replicas, self.max_replicas)
+            self._check_initial(integer("initial_replicas", self.initial_replicas, 0))
         for name in _POSITIVE:
             if getattr(self, name) is not None:
                 number(name, getattr(self, name), above=0)
@@ -153,6 +169,16 @@ class AutoscalingConfig(Config):
                 f"({self.metrics_interval_s:g}): load would be measured less often than it is aggregated.",
                 FutureWarning,
                 stacklevel=5,
+            )
+
+    def _check_initial(self, count: int) -> None:
+        if count < self.min_replicas:
+            raise ValueError(
+                f"min_replicas ({self.min_replicas}) must be less than or equal to initial_replicas ({count})!"
+            )
+        if count > self.max_replicas:
+            raise ValueError(
+                f"max_replicas ({self.max_replicas}) must be greater than or equal to initial_replicas ({count})!"
             )
 
     @staticmethod

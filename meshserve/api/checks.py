@@ -46,7 +46,7 @@ def json_value(name: str, value: Any) -> Any:
     try:
         json.dumps(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a value that JSON can carry: {error}.") from error
+        raise ValueError(f"{name} is not JSON-serializable: {error}.") from error
     return value
 
 
@@ -62,6 +62,7 @@ def config(name: str, value: Any, kind: type[T]) -> T:
     value = plain_config(value)
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a {kind.__name__} or a dict, not {value!r}.")
+    value = kind.renamed(value)  # type: ignore[attr-defined]  # a `Config`
     known = {field.name: field for field in fields(kind) if field.init}  # type: ignore[arg-type]  # a dataclass
     unknown = sorted(value.keys() - known.keys())
     if unknown:
@@ -69,7 +70,7 @@ def config(name: str, value: Any, kind: type[T]) -> T:
     for one in known.values():
         if one.default is MISSING and one.default_factory is MISSING and one.name not in value:
             raise ValueError(f"{name} needs the field {one.name!r}, which was not given.")
-    made: T = kind.made(**value)  # type: ignore[attr-defined]  # and a `Config`
+    made: T = kind.made(**value)  # type: ignore[attr-defined]  # as above
     return made
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import builtins
 import inspect
 import json
+import warnings
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import MISSING, Field, fields
+from difflib import get_close_matches
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 C = TypeVar("C", bound="Config")
 
@@ -32,7 +34,7 @@ class ConfigType(type):
             try:
                 return cls.made(*args, **values)
             except (TypeError, ValueError) as error:
-                raise _validation_error(cls.__name__, error, values) from error
+                raise validation_error(cls.__name__, error, values) from error
 
         @property
         def __signature__(cls) -> inspect.Signature:
@@ -40,19 +42,46 @@ class ConfigType(type):
             whole = inspect.signature(cls.__init__)
             return whole.replace(parameters=list(whole.parameters.values())[1:])
 
+    def renamed(cls, values: Mapping[str, Any]) -> builtins.dict[str, Any]:
+        """The fields by today's names, with a warning for each older one."""
+        older: Mapping[str, str] = cls._older_names  # type: ignore[attr-defined]  # a `Config`
+        for name in older.keys() & values.keys():
+            warnings.warn(f"`{name}` is now called `{older[name]}`.", DeprecationWarning, stacklevel=4)
+        return {older.get(name, name): value for name, value in values.items()}
+
+    def _without_others(cls, values: builtins.dict[str, Any]) -> builtins.dict[str, Any]:
+        """Without what is no field, and a warning, if the class ignores that."""
+        known = [one.name for one in fields(cls) if one.init]  # type: ignore[arg-type]  # a dataclass
+        ignoring = cls._other_fields == "ignore"  # type: ignore[attr-defined]  # a `Config`
+        unknown = sorted(values.keys() - set(known)) if ignoring else []
+        if unknown:
+            near = get_close_matches(unknown[0], known, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Its fields are: {', '.join(sorted(known))}."
+            warnings.warn(f"{cls.__name__} ignores {unknown[0]!r}, no field of it.{hint}", UserWarning, stacklevel=4)
+        return {name: value for name, value in values.items() if name not in unknown}
+
     def made(cls, *args: Any, **values: Any) -> Any:
         """Makes a configuration; raises TypeError and ValueError as they come."""
-        made = super().__call__(*args, **values)
-        object.__setattr__(made, "_given", frozenset(values))
+        todays = cls._without_others(cls.renamed(values))
+        made = super().__call__(*args, **todays)
+        object.__setattr__(made, "_given", frozenset(todays))
         return made
 
 
-def _validation_error(title: str, error: Exception, values: Mapping[str, Any]) -> Exception:
+def validation_error(title: str, error: Exception, values: Mapping[str, Any], field: str = "") -> Exception:
+    """A `pydantic.ValidationError` for what is wrong with `values`.
+
+    Args:
+        title: of what was to be made.
+        error: what is wrong.
+        values: what was given.
+        field: where; the first word of `error`, if that is a field, when not given.
+    """
     from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError  # noqa: PLC0415 - see the module
 
     if isinstance(error, ValidationError):
         return error
-    field = next(iter(str(error).split()), "")
+    field = field or next(iter(str(error).split()), "")
     place, found = ((field,), values[field]) if field in values else ((), dict(values))
     kind = PydanticCustomError("value_error", "Value error, {text}", {"text": str(error)})
     return ValidationError.from_exception_data(title, [InitErrorDetails(type=kind, loc=place, input=found)])
@@ -60,6 +89,12 @@ def _validation_error(title: str, error: Exception, values: Mapping[str, Any]) -
 
 class Config(metaclass=ConfigType):
     """Base of the classes of configuration, which are frozen dataclasses."""
+
+    _older_names: ClassVar[Mapping[str, str]] = {}
+    """What fields were called in older releases -> what they are called now."""
+
+    _other_fields: ClassVar[Literal["refuse", "ignore"]] = "refuse"
+    """What becomes of fields that are none: programs may give those of other releases to some classes."""
 
     _given: frozenset[str] = frozenset()
 

@@ -141,7 +141,7 @@ class Deployment:
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        return f"Deployment(name={self._name!r})"
+        return f"Deployment(name={self._name})"
 
 
 @overload
@@ -150,12 +150,17 @@ def deployment(_func_or_class: Callable[..., Any]) -> Deployment: ...
 
 @overload
 def deployment(
-    *, name: str = ..., version: Any = ..., route_prefix: str | None = ..., **options: Unpack[DecoratorOptions]
+    _func_or_class: str = ...,
+    *,
+    name: str = ...,
+    version: Any = ...,
+    route_prefix: str | None = ...,
+    **options: Unpack[DecoratorOptions],
 ) -> Callable[[Callable[..., Any]], Deployment]: ...
 
 
 def deployment(
-    _func_or_class: Callable[..., Any] | None = None,
+    _func_or_class: Callable[..., Any] | str | None = None,
     name: Any = DEFAULT.VALUE,
     version: Any = DEFAULT.VALUE,
     route_prefix: Any = DEFAULT.VALUE,
@@ -164,7 +169,7 @@ def deployment(
     """Makes a deployment of a class or function; used bare or with options.
 
     Args:
-        _func_or_class: the class or function, when used bare.
+        _func_or_class: the class or function, when used bare; text is a name.
         name: unique in an application; by default that of the class or function.
         version: no longer used; giving one is an error.
         route_prefix: deprecated; a parameter of `run`.
@@ -196,9 +201,9 @@ def deployment(
         A `Deployment`, or a decorator that makes one.
 
     Raises:
-        TypeError: an option is of the wrong type, or what is decorated can be no deployment, or uses what cannot be
-            sent to replicas.
-        ValueError: an option is out of its range, or two contradict each other.
+        ValidationError: an option is of the wrong type or out of its range; it is a ValueError.
+        TypeError: what is decorated can be no deployment, or uses what cannot be sent to replicas.
+        ValueError: two options contradict each other.
     """
     _refuse_version(version)
     changes = given(options, DecoratorOptions.__annotations__)
@@ -206,6 +211,9 @@ def deployment(
     def decorate(func_or_class: Callable[..., Any]) -> Deployment:
         return Deployment._make(func_or_class, name, changes).options(route_prefix=route_prefix)
 
+    if isinstance(_func_or_class, str):
+        name = _func_or_class if name is DEFAULT.VALUE else name
+        return decorate
     return decorate if _func_or_class is None else decorate(_func_or_class)
 
 
@@ -218,7 +226,7 @@ def _checked_target(target: Any) -> Callable[..., Any]:
 
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"The name of a deployment must be text, not {name!r}.")
+        raise TypeError(f"The name of a deployment must be a string, not {name!r}.")
     if not name or DELIMITER in name:
         raise ValueError(f"The name of a deployment must not be empty or contain {DELIMITER!r}, as {name!r} does.")
     return name
@@ -226,4 +234,6 @@ def _checked_name(name: Any) -> str:
 
 def _refuse_version(version: Any) -> None:
     if version is not DEFAULT.VALUE:
-        raise ValueError("Deployments no longer have a version: every run makes a new one. Leave `version` out.")
+        raise ValueError(
+            "`version` in `@serve.deployment` has been removed: every run makes a new version. Leave it out."
+        )

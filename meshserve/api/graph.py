@@ -194,7 +194,7 @@ def check_name(name: str) -> None:
         ValueError: it has a character that names must not have.
     """
     if not name:
-        raise MeshServeException("An application must have a name that is not empty.")
+        raise MeshServeException("Application name must be a non-empty string.")
     if DELIMITER in name:
         raise ValueError(f"The name of an application must not contain {DELIMITER!r}, as {name!r} does.")
 
@@ -210,6 +210,6 @@ def check_route_prefix(prefix: str | None) -> None:
     if not prefix.startswith("/"):
         raise ValueError(f"Invalid route_prefix {prefix!r}, must start with a forward slash ('/').")
     if prefix != "/" and prefix.endswith("/"):
-        raise ValueError(f"route_prefix must not end with '/', as {prefix!r} does.")
+        raise ValueError(f"Invalid route_prefix {prefix!r}, may not end with a trailing '/'.")
     if "{" in prefix or "}" in prefix:
-        raise ValueError(f"route_prefix must be a fixed path without '{{' and '}}', not {prefix!r}.")
+        raise ValueError(f"Invalid route_prefix {prefix!r}, may not contain wildcards: '{{' and '}}'.")

@@ -63,6 +63,8 @@ class HTTPOptions(Config):
         TypeError: a field is of the wrong type.
     """
 
+    _other_fields = "ignore"
+
     host: str | None = field(default_factory=lambda: Settings.from_environment().http_host)
     port: int = 8000
     root_path: str = ""
@@ -164,6 +166,8 @@ class gRPCOptions(Config):  # noqa: N801 - the peer's name
         ImportError: a function cannot be imported.
         ValueError: a field is out of its range, or what was named is not a function.
     """
+
+    _other_fields = "ignore"
 
     port: int | None = 9000
     host: str | None = None

@@ -40,7 +40,10 @@ class LoggingConfig(Config):
         wanted = list(dict.fromkeys(self.additional_log_standard_attrs))
         unknown = [name for name in wanted if name not in _RECORD_ATTRIBUTES]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is not an attribute of a log record.")
+            raise ValueError(
+                f"Unknown attribute {unknown[0]!r}. Additional log standard attributes must be one of "
+                f"{', '.join(sorted(_RECORD_ATTRIBUTES))}."
+            )
         object.__setattr__(self, "additional_log_standard_attrs", wanted)
 
     def to_json(self) -> dict[str, Any]:
@@ -57,6 +60,7 @@ _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "a
 
 def _level_name(level: str | int) -> str:
     name = logging.getLevelName(level) if isinstance(level, int) else level.upper()
-    if name not in logging.getLevelNamesMapping():
-        raise ValueError(f"log_level must be a level that `logging` knows, not {level!r}.")
+    known = logging.getLevelNamesMapping()
+    if name not in known:
+        raise ValueError(f"log_level must be one of {list(known)}, not {level!r}.")
     return str(name)

@@ -67,7 +67,7 @@ def _deployment(spec: DeploymentSpec, overrides: dict[str, Any], schema: ServeAp
     try:
         options = _options(spec.options, overrides)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"Deployment {spec.id.name!r}: {error}") from error
+        raise ValueError(f"Deployment {spec.id.name!r}: {error.__cause__ or error}") from error
     actor = dict(options.ray_actor_options)
     if environment := merged_environment(schema.runtime_env, actor.get("runtime_env") or {}):
         actor["runtime_env"] = environment

@@ -7,6 +7,7 @@ What several options decide together is checked afterwards.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from meshserve.api.actor_options import (
 )
 from meshserve.api.autoscaling_config import AutoscalingConfig, automatic
 from meshserve.api.checks import config, integer, json_value, number
+from meshserve.api.config_class import validation_error
 from meshserve.api.deployment_actors import check_environment, read_actors
 from meshserve.api.gang_config import GangSchedulingConfig, check_gangs
 from meshserve.api.logging_config import LoggingConfig
@@ -27,6 +29,17 @@ from meshserve.api.router_config import BackpressureConfig, RequestRouterConfig
 from meshserve.model.options import DeploymentOptions
 
 logger = logging.getLogger("meshserve")
+
+_NEEDS_BUNDLES = "If `{}` is provided, `placement_group_bundles` must also be provided."
+
+_RAYS_OWN = (
+    "ray_actor_options",
+    "placement_group_bundles",
+    "placement_group_strategy",
+    "placement_group_bundle_label_selector",
+    "max_replicas_per_node",
+)
+"""Options that are Ray's, with the errors that Ray has for them."""
 
 AUTO = "auto"
 """As `num_replicas`: between 1 and 100, as load requires."""
@@ -40,12 +53,13 @@ def read_options(before: DeploymentOptions, changes: Mapping[str, Any]) -> Deplo
         changes: option -> what was written.
 
     Raises:
-        TypeError: an option is of the wrong type.
-        ValueError: an option is out of its range, or two contradict each other.
+        ValidationError: an option is of the wrong type or out of its range; its cause says so.
+        TypeError: what Ray is asked for is of the wrong type.
+        ValueError: what Ray is asked for cannot be, or two options contradict each other.
     """
     _refuse_contradictions(changes)
     values = _with_replicas(dict(changes))
-    read = {name: READERS[name](value) for name, value in values.items()}
+    read = {name: _read(name, value) for name, value in values.items()}
     options = replace(before, **read)
     # The default strategy counts only where it is written down.
     strategy = changes.get("placement_group_strategy") is not None or options.placement_group_strategy != "PACK"
@@ -55,6 +69,15 @@ def read_options(before: DeploymentOptions, changes: Mapping[str, Any]) -> Deplo
     if {"autoscaling_config", "max_ongoing_requests"} & values.keys():
         _warn_of_target(options)
     return options
+
+
+def _read(name: str, value: Any) -> Any:
+    try:
+        return READERS[name](value)
+    except (TypeError, ValueError) as error:
+        if name in _RAYS_OWN:
+            raise
+        raise validation_error("Deployment", error, {name: value}, name) from error
 
 
 def _warn_of_target(options: DeploymentOptions) -> None:
@@ -72,8 +95,8 @@ def _refuse_contradictions(changes: Mapping[str, Any]) -> None:
     count, autoscaling = changes.get("num_replicas"), changes.get("autoscaling_config")
     if count not in (None, AUTO) and autoscaling is not None:
         raise ValueError(
-            f"num_replicas={count} fixes the number of replicas and autoscaling_config changes it: "
-            "leave one out, or write num_replicas='auto'."
+            "Manually setting num_replicas is not allowed when autoscaling_config is provided. "
+            f"Leave num_replicas={count} out, or write num_replicas='auto'."
         )
 
 
@@ -92,9 +115,9 @@ def _check_placement(options: DeploymentOptions, strategy: bool) -> None:
     bundles, selector = options.placement_group_bundles, options.placement_group_bundle_label_selector
     if not bundles:
         if strategy:
-            raise ValueError("placement_group_strategy needs placement_group_bundles.")
+            raise ValueError(_NEEDS_BUNDLES.format("placement_group_strategy"))
         if selector:
-            raise ValueError("placement_group_bundle_label_selector needs placement_group_bundles.")
+            raise ValueError(_NEEDS_BUNDLES.format("placement_group_bundle_label_selector"))
         return
     if options.max_replicas_per_node is not None:
         raise ValueError("Setting max_replicas_per_node is not allowed when placement_group_bundles is provided.")
@@ -116,13 +139,13 @@ def _num_replicas(value: Any) -> int:
 
 def _max_ongoing(value: Any) -> int:
     if value is None:
-        raise ValueError("max_ongoing_requests must be a number, not None.")
+        raise ValueError("`max_ongoing_requests` must be non-null, got None.")
     return integer("max_ongoing_requests", value, 1)
 
 
 def _max_queued(value: Any) -> int:
-    if value != -1:
-        integer("max_queued_requests", value, 1)
+    if integer("max_queued_requests", value, -sys.maxsize) < -1 or value == 0:
+        raise ValueError(f"max_queued_requests must be -1 (no limit) or a positive integer, not {value}.")
     return int(value)
 
 
@@ -147,7 +170,12 @@ def _logging(value: Any) -> dict[str, Any] | None:
 
 
 def _per_node(value: Any) -> int | None:
-    return None if value is None else integer("max_replicas_per_node", value, 1, 100)
+    wanted = "None or an integer in the range of [1, 100]"
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise TypeError(f"Get invalid type {type(value).__name__!r} for max_replicas_per_node. Expected {wanted}.")
+    if value is not None and not 1 <= value <= 100:
+        raise ValueError(f"Invalid max_replicas_per_node {value}. Valid values are {wanted}.")
+    return value
 
 
 def _rolling(value: Any) -> float:

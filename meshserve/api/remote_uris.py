@@ -21,7 +21,7 @@ def check_runtime_env(runtime_env: Any) -> Any:
         for uri in (*(runtime_env.get("py_modules") or ()), runtime_env.get("working_dir")):
             if uri is not None and not _is_remote(uri):
                 raise ValueError(
-                    "working_dir and py_modules of a runtime_env support only remote URIs in a configuration file "
+                    "runtime_envs in a config file support only remote URIs in working_dir and py_modules "
                     f"({', '.join(f'{scheme}://' for scheme in _SCHEMES)}; archives end in {', '.join(_ARCHIVES)}), "
                     f"not {uri!r}. Modules on this machine are found by --app-dir."
                 )

@@ -42,6 +42,8 @@ class RequestRouterConfig(Config):
         ValueError: a field is out of its range, or the module has no such class.
     """
 
+    _other_fields = "ignore"
+
     request_router_class: str | type = ""
     request_router_kwargs: dict[str, Any] = field(default_factory=dict)
     request_routing_stats_period_s: float = 10.0

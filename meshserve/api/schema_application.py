@@ -67,9 +67,7 @@ class ServeApplicationSchema(BaseModel):
         mark = ":" if ":" in value else "."
         module, _, name = value.partition(":") if mark == ":" else value.rpartition(".")
         if not module or not name or ":" in name:
-            raise ValueError(
-                f'Got invalid import path "{value}". Write "package.module:name" or "package.module.name".'
-            )
+            raise ValueError(f'Got invalid import path "{value}". {_wrong(value)} E.g.: "package.module:name".')
         return value
 
     @field_validator("name")
@@ -100,6 +98,16 @@ class ServeApplicationSchema(BaseModel):
         if self.external_scaler_enabled and scaled:
             raise ValueError(
                 "external_scaler_enabled is set to True, but the following deployment(s) have autoscaling configured: "
-                f"{', '.join(scaled)}. Use one or the other."
+                f"{', '.join(scaled)}. When using an external autoscaler, built-in autoscaling must be disabled."
             )
         return self
+
+
+def _wrong(path: str) -> str:
+    if path.count(":") > 1:
+        return "An import path may have at most one colon."
+    if path.startswith(":") or path.endswith(":"):
+        return "An import path may not start or end with a colon."
+    if path.startswith(".") or path.endswith("."):
+        return "An import path may not start or end with a dot."
+    return "An import path must contain at least one dot or colon, which separates the module from the application."

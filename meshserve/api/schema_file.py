@@ -87,9 +87,12 @@ class ServeDeploySchema(BaseModel):
         if any(not one.name for one in value):
             raise ValueError("Application names must be nonempty.")
         if twice := _twice([one.name for one in value]):
-            raise ValueError(f"Found multiple configs for application {twice}. Give each its own name.")
+            raise ValueError(f"Found multiple configs for application {twice}. Please remove all duplicates.")
         if twice := _twice([one.route_prefix for one in value if one.route_prefix is not None]):
-            raise ValueError(f"Found duplicate applications for route prefix {twice}. Give each its own route_prefix.")
+            raise ValueError(
+                f"Found duplicate applications for route prefix {twice}. Please ensure each application's route_prefix "
+                "is unique."
+            )
         return value
 
     @model_validator(mode="after")
@@ -98,8 +101,9 @@ class ServeDeploySchema(BaseModel):
             for name in ("host", "port"):
                 if name in one.model_fields_set:
                     raise ValueError(
-                        f"{name} is set for application {one.name!r}: all applications share the ingress, so it "
-                        "belongs into http_options of the file."
+                        f'{name.capitalize()} "{getattr(one, name)}" is set in the config for application '
+                        f"`{one.name}`. Please remove it and set {name} in the top level deploy config only, in "
+                        "http_options."
                     )
         return self
 

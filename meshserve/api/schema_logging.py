@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from meshserve.api.logging_config import LoggingConfig as CheckedLogging
 from meshserve.settings import Settings
@@ -54,7 +54,12 @@ class TracingConfig(BaseModel):
     )
     sampling_ratio: float = Field(
         default_factory=lambda: Settings.from_environment().tracing_ratio,
-        ge=0,
-        le=1,
         description="The share of requests that is traced.",
     )
+
+    @field_validator("sampling_ratio")
+    @classmethod
+    def _is_share(cls, value: float) -> float:
+        if not 0 <= value <= 1:
+            raise ValueError(f"sampling_ratio must be between 0.0 and 1.0, got {value}.")
+        return value

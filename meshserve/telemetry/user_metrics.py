@@ -101,7 +101,7 @@ class _Metric:
         for key, value in tags.items():
             _check_not_reserved(key)
             if key not in self._tag_keys:
-                raise ValueError(f"{key!r} is not a tag key of this metric; those are {self._tag_keys}.")
+                raise ValueError(f"Unrecognized tag key {key}. The tag keys of this metric are {self._tag_keys}.")
             if not isinstance(value, str):
                 raise TypeError(f"The value of tag {key!r} must be a str, not {type(value).__name__}.")
 
@@ -116,7 +116,9 @@ class _Metric:
             given[ROUTE] = request.route if request is not None else ""
         missing = [key for key in self._tag_keys if key not in given]
         if missing:
-            raise ValueError(f"Tags {missing} have no value: give one with the value, or by set_default_tags.")
+            raise ValueError(
+                f"Missing value for tag key(s): {', '.join(missing)}. Give it here, or by set_default_tags."
+            )
         return tuple(given[key] for key in self._tag_keys)
 
 
@@ -148,7 +150,7 @@ class Counter(_Metric):
             ValueError: the value is not positive, or a tag has no value.
         """
         if value <= 0:
-            raise ValueError(f"A counter only grows: value must be positive, not {value}.")
+            raise ValueError(f"value must be >0, got {value}: a counter only grows.")
         labels = self._labels(tags)
         with _lock:
             self._family.values[labels] = self._family.values.get(labels, 0.0) + value
@@ -252,7 +254,7 @@ def _again(kind: type[Any], arguments: tuple[Any, ...], default_tags: dict[str, 
 
 def _checked_keys(tag_keys: Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(tag_keys, str):
-        raise TypeError(f"tag_keys must be a tuple of str, not {tag_keys!r}.")
+        raise TypeError(f"tag_keys should be a tuple type, got: {tag_keys!r}.")
     for key in tag_keys or ():
         if not isinstance(key, str):
             raise TypeError(f"A tag key must be a str, not {key!r}.")

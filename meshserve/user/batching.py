@@ -60,14 +60,14 @@ def batch(
     """
     if _function is not None and not inspect.iscoroutinefunction(_function):
         raise TypeError(
-            f"@serve.batch decorates functions that are `async def`; {_function!r} is none. "
+            f"Functions decorated with @serve.batch must be 'async def', which {_function!r} is not. "
             "An async generator takes the form @serve.batch(...), with parentheses."
         )
     limits = BatchLimits(checked_size(max_batch_size), checked_timeout(batch_wait_timeout_s))
     if not _is_whole(max_concurrent_batches) or max_concurrent_batches < 1:
-        raise TypeError(f"max_concurrent_batches must be a whole number of at least 1, not {max_concurrent_batches!r}.")
+        raise TypeError(f"max_concurrent_batches must be an integer >= 1, got {max_concurrent_batches!r}.")
     if batch_size_fn is not None and not callable(batch_size_fn):
-        raise TypeError(f"batch_size_fn must be a function or None, not {batch_size_fn!r}.")
+        raise TypeError(f"batch_size_fn must be a callable or None, got {batch_size_fn!r}.")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         batcher = Batcher(function, limits, int(max_concurrent_batches), batch_size_fn)
@@ -115,9 +115,9 @@ def checked_size(max_batch_size: Any) -> int:
         ValueError: it is less than 1.
     """
     if not _is_whole(max_batch_size):
-        raise TypeError(f"max_batch_size must be a whole number, not {max_batch_size!r}.")
+        raise TypeError(f"max_batch_size must be an integer >= 1, got {max_batch_size!r}.")
     if max_batch_size < 1:
-        raise ValueError(f"max_batch_size must be at least 1, not {max_batch_size!r}.")
+        raise ValueError(f"max_batch_size must be an integer >= 1, got {max_batch_size!r}.")
     return int(max_batch_size)
 
 
@@ -129,10 +129,10 @@ def checked_timeout(batch_wait_timeout_s: object) -> float:
         ValueError: it is negative.
     """
     if isinstance(batch_wait_timeout_s, bool) or not isinstance(batch_wait_timeout_s, Real):
-        raise TypeError(f"batch_wait_timeout_s must be a number, not {batch_wait_timeout_s!r}.")
+        raise TypeError(f"batch_wait_timeout_s must be a float >= 0, got {batch_wait_timeout_s!r}.")
     timeout_s = float(batch_wait_timeout_s)
     if not timeout_s >= 0:
-        raise ValueError(f"batch_wait_timeout_s must be at least 0, not {batch_wait_timeout_s!r}.")
+        raise ValueError(f"batch_wait_timeout_s must be a float >= 0, got {batch_wait_timeout_s!r}.")
     return timeout_s
 
 

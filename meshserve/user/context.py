@@ -77,7 +77,7 @@ def get_replica_context() -> ReplicaContext:
     """
     replica = current_replica()
     if replica is None:
-        raise MeshServeException("get_replica_context() works only inside a replica; this process is not one.")
+        raise MeshServeException("`get_replica_context()` may only be called from within a deployment's replica.")
     return replica
 
 

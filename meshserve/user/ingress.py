@@ -211,14 +211,14 @@ def _ingress_class(app: Any, cls: type) -> type:
 
 def _check_class(app: Any, cls: Any) -> None:
     if not inspect.isclass(cls):
-        raise ValueError(f"@serve.ingress decorates a class, not {cls!r}.")
+        raise ValueError(f"@serve.ingress must be used with a class, not {cls!r}.")
     if any("__call__" in vars(owner) for owner in cls.__mro__):
         raise ValueError(
             f"{cls.__name__} defines __call__, but with @serve.ingress the application answers every request: "
             "make it a route of the application."
         )
     if app is None and not hasattr(cls, BUILD_HOOK):
-        raise ValueError(f"@serve.ingress() without an application needs {cls.__name__} to define {BUILD_HOOK}.")
+        raise ValueError(f"@serve.ingress() without an app argument requires {cls.__name__} to define `{BUILD_HOOK}`.")
 
 
 def _checked(app: Any, origin: str) -> AsgiApp:

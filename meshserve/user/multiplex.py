@@ -137,7 +137,9 @@ def multiplexed(func: Any = None, max_num_models_per_replica: int = 3) -> Any:
     if isinstance(max_num_models_per_replica, bool) or not isinstance(max_num_models_per_replica, int):
         raise TypeError(f"max_num_models_per_replica must be a whole number, not {max_num_models_per_replica!r}.")
     if max_num_models_per_replica <= 0 and max_num_models_per_replica != UNLIMITED:
-        raise ValueError(f"max_num_models_per_replica must be positive or -1, not {max_num_models_per_replica}.")
+        raise ValueError(
+            f"max_num_models_per_replica must be positive, or -1 for no limit, not {max_num_models_per_replica}."
+        )
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         _check_loads_by_id(function)
@@ -154,11 +156,14 @@ def multiplexed(func: Any = None, max_num_models_per_replica: int = 3) -> Any:
 
 def _check_loads_by_id(function: Any) -> None:
     if not inspect.iscoroutinefunction(function):
-        raise TypeError(f"@serve.multiplexed decorates an async function; {function!r} is none.")
+        raise TypeError(
+            f"@serve.multiplexed can only be used to decorate async functions or methods, not {function!r}."
+        )
     names = list(inspect.signature(function).parameters)
     owner = MethodOwner(function)
     allowed = {2} if owner.takes_self else {1, 2} if owner.may_be_method else {1}
     if len(names) not in allowed:
         raise TypeError(
-            f"@serve.multiplexed decorates a function of one argument, the model id; this one takes {names}."
+            "@serve.multiplexed can only be used to decorate functions or methods with exactly one argument "
+            f"'model_id: str'; this one takes {names}."
         )

@@ -77,15 +77,15 @@ def test_options_survive_their_way_through_json():
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
-        ({"name": 3}, TypeError, "name of a deployment actor must be text"),
+        ({"name": 3}, ValueError, "name of a deployment actor must be text"),
         ({"name": ""}, ValueError, "must not be empty"),
-        ({"actor_class": 3}, TypeError, "must be a class or an import path"),
+        ({"actor_class": 3}, ValueError, "must be a class or an import path"),
         ({"actor_class": "Counter"}, ValueError, "must be a class or an import path"),
-        ({"init_args": "abc"}, TypeError, "init_args must be a list or tuple"),
-        ({"init_kwargs": [1]}, TypeError, "init_kwargs must be a dict"),
+        ({"init_args": "abc"}, ValueError, "init_args must be a list or tuple"),
+        ({"init_kwargs": [1]}, ValueError, "init_kwargs must be a dict"),
         ({"actor_options": {"lifetime": "detached"}}, ValueError, "'lifetime', which the mesh decides"),
-        ({"actor_options": {"num_cpus": object()}}, ValueError, "JSON can carry"),
-        ({"init_args": [threading.Lock()]}, TypeError, "cannot be pickled"),
+        ({"actor_options": {"num_cpus": object()}}, ValueError, "JSON-serializable"),
+        ({"init_args": [threading.Lock()]}, ValueError, "cannot be pickled"),
         ({"misspelt": 1}, ValueError, "has no field 'misspelt'"),
         (
             {"actor_options": {"runtime_env": {"env_vars": {"RAY_SERVE_INTERNAL_DEPLOYMENT_NAME": "x"}}}},
@@ -102,7 +102,7 @@ def test_mistakes_are_refused(changes, error, text):
 def test_names_are_unique_in_a_deployment():
     with pytest.raises(ValueError, match=r"unique names. Duplicate name\(s\): \['counter'\]"):
         Model.options(deployment_actors=[DeploymentActorConfig(name="counter", actor_class=Counter)] * 2)
-    with pytest.raises(TypeError, match="must be a list"):
+    with pytest.raises(ValueError, match="must be a list"):
         Model.options(deployment_actors={"name": "counter"})
     assert Model.options(deployment_actors=None).deployment_actors == ()
 

@@ -25,6 +25,15 @@ def test_public_modules_are_there_without_being_imported():
     assert all(find_spec(f"meshserve.{name}") is not None for name in meshserve._MODULES)
 
 
+def test_the_decorator_keeps_its_name_when_the_module_of_that_name_is_imported():
+    program = (
+        "from meshserve.deployment import Application, Deployment; import meshserve as serve\n"
+        "made = serve.deployment('named')(len); print(made, isinstance(made, Deployment))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "Deployment(name=named) True\n", done.stderr
+
+
 def test_what_is_not_public_is_not_found_there():
     with pytest.raises(ImportError, match="nothing_of_ours"):
         from meshserve.api import nothing_of_ours  # noqa: F401

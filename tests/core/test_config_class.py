@@ -29,9 +29,13 @@ def policy(context):
     [
         (lambda: AutoscalingConfig(min_replicas=-1), ("min_replicas",), "min_replicas must be at least 0"),
         (lambda: AutoscalingConfig(min_replicas="1"), ("min_replicas",), "must be an integer"),
-        (lambda: AutoscalingConfig(min_replicas=3, max_replicas=2), ("max_replicas",), "at least min_replicas"),
+        (
+            lambda: AutoscalingConfig(min_replicas=3, max_replicas=2),
+            ("max_replicas",),
+            r"greater than or equal to min_replicas \(3\)",
+        ),
         (lambda: AutoscalingConfig(policy={"policy_function": 3}), (), "policy_function must be a function"),
-        (lambda: AutoscalingConfig(misspelt=3), (), "misspelt"),
+        (lambda: BackpressureConfig(misspelt=3), (), "misspelt"),
         (lambda: HTTPOptions(port=-1), ("port",), "port must be from 0"),
         (lambda: HTTPOptions(ssl_keyfile="key"), (), "Both ssl_keyfile and ssl_certfile must be provided together"),
         (lambda: gRPCOptions(port="x"), ("port",), "must be an integer"),
@@ -51,12 +55,49 @@ def test_what_is_wrong_is_a_validation_error_with_its_field(make, place, text):
     assert isinstance(caught.value.__cause__, TypeError | ValueError)
 
 
-def test_options_of_deployments_tell_types_from_values_as_ever():
-    with pytest.raises(TypeError, match="min_replicas must be an integer"):
-        deployment(autoscaling_config={"min_replicas": "1"})(policy)
-    with pytest.raises(ValueError, match="min_replicas must be at least 0") as caught:
-        deployment(autoscaling_config={"min_replicas": -1})(policy)
-    assert not isinstance(caught.value, ValidationError), "one line, for the people who wrote it"
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("autoscaling_config", {"min_replicas": "1"}, "min_replicas must be an integer"),
+        ("autoscaling_config", {"min_replicas": -1}, "min_replicas must be at least 0"),
+        ("max_ongoing_requests", "many", "max_ongoing_requests must be an integer"),
+    ],
+)
+def test_wrong_options_of_deployments_are_validation_errors_with_the_option(name, value, text):
+    with pytest.raises(ValidationError, match=text) as caught:
+        deployment(**{name: value})(policy)
+    assert [mistake["loc"] for mistake in caught.value.errors()] == [(name,)]
+
+
+def test_options_that_are_rays_have_plain_errors():
+    with pytest.raises(TypeError, match="num_cpus"):
+        deployment(ray_actor_options={"num_cpus": "many"})(policy)
+
+
+@pytest.mark.parametrize("older", ["target_num_ongoing_requests_per_replica", "target_num_ongoing_requests"])
+def test_a_field_of_an_older_name_is_read_with_a_warning(older):
+    with pytest.warns(DeprecationWarning, match="is now called `target_ongoing_requests`"):
+        assert AutoscalingConfig(**{older: 7}).target_ongoing_requests == 7
+    with pytest.warns(DeprecationWarning, match=older):
+        made = deployment(autoscaling_config={older: 7})(policy)
+    assert made.autoscaling_config.target_ongoing_requests == 7
+
+
+@pytest.mark.parametrize("kind", [AutoscalingConfig, AutoscalingPolicy, HTTPOptions, RequestRouterConfig, gRPCOptions])
+def test_a_field_of_another_release_is_left_out_with_a_warning(kind):
+    with pytest.warns(UserWarning, match="ignores 'new_field'"):
+        made = kind(new_field=1)
+    assert made == kind() and "new_field" not in made.model_fields_set
+
+
+def test_the_warning_of_an_unknown_field_names_the_nearest():
+    with pytest.warns(UserWarning, match="Did you mean 'max_replicas'"):
+        AutoscalingConfig(max_replica=3)
+
+
+def test_a_policy_knows_whether_it_is_the_default():
+    assert AutoscalingConfig().policy.is_default_policy_function()
+    assert not AutoscalingConfig(policy={"policy_function": policy}).policy.is_default_policy_function()
 
 
 def test_a_configuration_can_be_dumped_and_read_back():

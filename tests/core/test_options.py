@@ -5,6 +5,7 @@ import pickle
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from meshserve import Deployment, deployment
 from meshserve.api.graph import Run, build
@@ -37,7 +38,7 @@ def test_a_bare_decorator_takes_the_name_of_the_class_and_all_defaults() -> None
     assert (made.name, made.func_or_class) == ("Model", Model)
     assert (made.num_replicas, made.max_ongoing_requests, made.max_queued_requests) == (1, 5, -1)
     assert made.user_configured_option_names == frozenset()
-    assert repr(made) == "Deployment(name='Model')"
+    assert repr(made) == "Deployment(name=Model)"
 
 
 def test_written_options_are_remembered_by_name() -> None:
@@ -69,35 +70,46 @@ def test_deployments_are_equal_when_everything_written_is() -> None:
     [
         ({"num_replicas": 0}, ValueError, "at least 1"),
         ({"num_replicas": "many"}, ValueError, "'auto'"),
-        ({"num_replicas": 2, "autoscaling_config": {"max_replicas": 4}}, ValueError, "leave one out"),
-        ({"max_ongoing_requests": None}, ValueError, "not None"),
+        ({"num_replicas": 2, "autoscaling_config": {"max_replicas": 4}}, ValueError, "Manually setting num_replicas"),
+        ({"max_ongoing_requests": None}, ValueError, "must be non-null"),
         ({"max_ongoing_requests": 0}, ValueError, "at least 1"),
-        ({"max_queued_requests": 0}, ValueError, "at least 1"),
-        ({"max_queued_requests": -2}, ValueError, "at least 1"),
-        ({"max_replicas_per_node": 101}, ValueError, "from 1 to 100"),
-        ({"max_replicas_per_node": 1.5}, TypeError, "integer"),
+        ({"max_queued_requests": 0}, ValueError, "or a positive integer"),
+        ({"max_queued_requests": -2}, ValueError, "or a positive integer"),
+        ({"max_replicas_per_node": 101}, ValueError, r"range of \[1, 100\]"),
+        ({"max_replicas_per_node": 1.5}, TypeError, "Get invalid type 'float'"),
         ({"user_config": {1, 2}}, ValueError, "JSON"),
         ({"health_check_period_s": 0}, ValueError, "above 0"),
         ({"health_check_timeout_s": -1}, ValueError, "above 0"),
         ({"graceful_shutdown_timeout_s": -1}, ValueError, "at least 0"),
-        ({"graceful_shutdown_wait_loop_s": "2"}, TypeError, "number"),
+        ({"graceful_shutdown_wait_loop_s": "2"}, ValidationError, "number"),
         ({"max_constructor_retry_count": 0}, ValueError, "at least 1"),
         ({"rolling_update_percentage": 1.5}, ValueError, "at most 1"),
         ({"max_surge_percent": 101}, ValueError, "from 0 to 100"),
-        ({"logging_config": "DEBUG"}, TypeError, "LoggingConfig"),
+        ({"logging_config": "DEBUG"}, ValidationError, "LoggingConfig"),
         ({"logging_config": {"encoding": "XML"}}, ValueError, "TEXT, JSON"),
         ({"logging_config": {"level": "INFO"}}, ValueError, "no field 'level'"),
         ({"backpressure_config": {"status_code": 500}}, ValueError, "429 or 503"),
         ({"request_router_config": {"request_router_class": "no.such:Router"}}, ImportError, "no"),
-        ({"autoscaling_config": {"min_replicas": 3, "max_replicas": 2}}, ValueError, "at least min_replicas"),
-        ({"autoscaling_config": {"max_replicas": 2, "initial_replicas": 3}}, ValueError, "from 1 to 2"),
+        (
+            {"autoscaling_config": {"min_replicas": 3, "max_replicas": 2}},
+            ValueError,
+            r"greater than or equal to min_replicas \(3\)",
+        ),
+        (
+            {"autoscaling_config": {"max_replicas": 2, "initial_replicas": 3}},
+            ValueError,
+            r"equal to initial_replicas \(3\)",
+        ),
         ({"ray_actor_options": 1}, TypeError, "dict"),
-        ({"ray_actor_options": {"cpus": 1}}, ValueError, "no entry 'cpus'"),
+        ({"ray_actor_options": {"cpus": 1}}, ValueError, "Specifying 'cpus' in ray_actor_options is not allowed"),
         ({"ray_actor_options": {"num_cpus": -1}}, ValueError, "at least 0"),
         ({"ray_actor_options": {"resources": {"CPU": 1}}}, ValueError, "entry of its own"),
-        ({"placement_group_strategy": "SPREAD"}, ValueError, "needs placement_group_bundles"),
-        ({"placement_group_bundle_label_selector": [{"a": "b"}]}, ValueError, "needs placement_group_bundles"),
-        ({"placement_group_bundles": [{"CPU": 0.5}]}, ValueError, "asks for 1 CPU"),
+        ({"placement_group_strategy": "SPREAD"}, ValueError, "`placement_group_bundles` must also be provided"),
+        ({"placement_group_bundle_label_selector": [{"a": "b"}]}, ValueError, "must also be provided"),
+        ({"placement_group_bundles": []}, ValueError, "must be a non-empty list"),
+        ({"placement_group_bundles": [{"CPU": "1"}]}, ValueError, "must be a non-empty list"),
+        ({"placement_group_bundles": [{"CPU": 0}]}, ValueError, "with only 0 values"),
+        ({"placement_group_bundles": [{"CPU": 0.5}]}, ValueError, "subset of the first bundle"),
         ({"placement_group_bundles": [{"CPU": 1}], "max_replicas_per_node": 1}, ValueError, "is not allowed when"),
         ({"placement_group_bundles": [{"CPU": 1}], "placement_group_strategy": "ROW"}, ValueError, "PACK"),
         (
@@ -105,9 +117,9 @@ def test_deployments_are_equal_when_everything_written_is() -> None:
             ValueError,
             "each of the 3",
         ),
-        ({"name": 3}, TypeError, "text"),
+        ({"name": 3}, TypeError, "must be a string"),
         ({"name": "a#b"}, ValueError, "'#'"),
-        ({"version": "1"}, ValueError, "no longer have a version"),
+        ({"version": "1"}, ValueError, "has been removed"),
         ({"num_replica": 1}, TypeError, "no option 'num_replica'"),
     ],
 )

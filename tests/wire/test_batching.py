@@ -587,7 +587,7 @@ def test_the_bare_form_takes_async_functions_only() -> None:
         yield items
 
     for function in (sync, generator, 3):
-        with pytest.raises(TypeError, match=r"@serve\.batch decorates"):
+        with pytest.raises(TypeError, match=r"decorated with @serve\.batch must be .async def"):
             batch(function)  # type: ignore[call-overload]
 
 

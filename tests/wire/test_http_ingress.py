@@ -555,7 +555,7 @@ class Plain:
 @pytest.mark.parametrize(
     ("app", "target", "error", "text"),
     [
-        (bare, hello, ValueError, "decorates a class"),
+        (bare, hello, ValueError, "must be used with a class"),
         (bare, Callable, ValueError, "defines __call__"),
         (None, Plain, ValueError, "__serve_build_asgi_app__"),
         (7, Plain, TypeError, "not 7"),

@@ -381,5 +381,5 @@ class Wrong:
     "function", [nothing_to_load, too_much_to_load, not_async, Wrong.no_id, Wrong.two_ids, Wrong.not_async, 3]
 )
 def test_a_function_that_does_not_load_by_id_is_refused(function: Any) -> None:
-    with pytest.raises(TypeError, match=r"@serve\.multiplexed decorates"):
+    with pytest.raises(TypeError, match=r"@serve\.multiplexed can only be used to decorate"):
         multiplexed(function)
