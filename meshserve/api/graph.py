@@ -203,10 +203,13 @@ def check_route_prefix(prefix: str | None) -> None:
     """A route prefix; None for none.
 
     Raises:
+        TypeError: it is no text.
         ValueError: it is no path, or one that ends in a slash, or has braces.
     """
     if prefix is None:
         return
+    if not isinstance(prefix, str):
+        raise TypeError(f"route_prefix must be a path, as text, or None, not {prefix!r}.")
     if not prefix.startswith("/"):
         raise ValueError(f"Invalid route_prefix {prefix!r}, must start with a forward slash ('/').")
     if prefix != "/" and prefix.endswith("/"):

@@ -31,6 +31,9 @@ _TEXT_PIECE_CHARS = PIECE_BYTES // 4
 """Characters of a WebSocket text in one item: at most so many bytes as UTF-8."""
 
 
+_REASON_BYTES = 123
+"""What a WebSocket's close frame has room for, beside its code (RFC 6455, 5.5)."""
+
 _flat = chain.from_iterable
 """Pairs of name and value as one list: a name, its value, the next name, ..."""
 
@@ -246,8 +249,10 @@ def accept_item(message: Message) -> Payload:
 
 
 def close_item(message: Message) -> Payload:
-    """`websocket.close` or `websocket.disconnect`."""
-    close = http_pb2.WebSocketClose(code=message.get("code") or 1000, reason=message.get("reason") or "")
+    """`websocket.close` or `websocket.disconnect`. A reason may be no text: FastAPI gives a list of what is wrong with
+    a handshake's parameters."""
+    reason = str(message.get("reason") or "").encode()[:_REASON_BYTES].decode(errors="ignore")
+    close = http_pb2.WebSocketClose(code=message.get("code") or 1000, reason=reason)
     return _with_buffer(http_pb2.HttpEvent(close=close), b"")
 
 

@@ -65,6 +65,11 @@ class Sockets:
     async def deny(self, socket: WebSocket) -> None:
         await socket.send_denial_response(PlainTextResponse("not today", 451))
 
+    @api.websocket("/typed/{number}")
+    async def typed(self, socket: WebSocket, number: int) -> None:
+        await socket.accept()
+        await socket.close(4000, "ä" * 100 * number)
+
     @api.websocket("/push")
     async def push(self, socket: WebSocket) -> None:
         await socket.accept()
@@ -181,6 +186,19 @@ def test_unknown_path_is_404_and_unknown_route_403(served: Served) -> None:
     with pytest.raises(InvalidStatus) as refused:
         open_socket(served, "/ws/nothing")
     assert refused.value.response.status_code == 403
+
+
+def test_handshake_with_wrong_parameters_is_refused_as_fastapi_does(served: Served) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        open_socket(served, "/ws/typed/one")
+    assert refused.value.response.status_code == 403
+
+
+def test_reason_too_long_for_a_close_frame_is_cut(served: Served) -> None:
+    with open_socket(served, "/ws/typed/1") as socket:
+        with pytest.raises(ConnectionClosed):
+            socket.recv(10)
+        assert (socket.close_code, socket.close_reason) == (4000, "ä" * 61)
 
 
 def test_application_that_returns_without_closing_closes_with_1000(served: Served) -> None:
