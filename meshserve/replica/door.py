@@ -6,10 +6,13 @@ Everything here runs on the I/O thread and nothing here runs user code.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
+
+import grpc
 
 from meshserve.model.call import Call as MeshCall
 from meshserve.model.call import Encoding, Payload, SharedPayload
@@ -30,6 +33,8 @@ from meshserve.telemetry.registry import PROCESS
 from meshserve.telemetry.replica import ReplicaMetrics
 from meshserve.v1 import replica_pb2, replica_pb2_grpc
 from meshserve.wire.claims import Claim, decode_claim, encode_claim
+
+log = logging.getLogger(__name__)
 
 
 class Door(replica_pb2_grpc.ReplicaServiceServicer):
@@ -82,6 +87,9 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
         self._sessions.add(end)
         try:
             await end.run()
+        except Exception as error:
+            log.exception("A message to a caller could not be written.")
+            await context.abort(grpc.StatusCode.INTERNAL, f"a message could not be written: {error!r}")
         finally:
             self._sessions.discard(end)
             self._session_over.set()

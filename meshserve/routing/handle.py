@@ -92,6 +92,8 @@ def _check_options(changes: Mapping[str, Any]) -> None:
         types, wanted = _OPTION_TYPES.get(name, ((object,), ""))
         if not isinstance(value, types):
             raise TypeError(f"options({name}=...) must be {wanted}, not {value!r}.")
+        if isinstance(value, str) and value != value.encode(errors="replace").decode():
+            raise ValueError(f"options({name}=...) must be text that UTF-8 can express, not {value!r}.")
 
 
 class Connection:

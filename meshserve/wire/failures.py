@@ -44,6 +44,12 @@ _KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
     (InvalidCallError, FailureKind.INVALID),
 )
 
+_TEXT_CHARACTERS = 32_768
+"""The longest text of an exception that travels beside its pickle: its arguments may be megabytes, and text shows them."""
+
+_LARGEST_EXCEPTION_BYTES = 256 << 20
+"""What an exception may weigh; of a heavier one, its text arrives."""
+
 _WITHOUT_PICKLE: dict[FailureKind, type[Exception]] = {
     FailureKind.DEADLINE: CallTimeoutError,
     FailureKind.REPLICA_LOST: ReplicaDiedError,
@@ -56,7 +62,23 @@ def user_traceback(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+    return _sendable("".join(traceback.format_exception(type(error), error, trace or error.__traceback__)))
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - user classes may raise anything here
+        return f"{type(error).__name__}, whose text cannot be had: its __str__ raised {type(broken).__name__}"
+    return _sendable(text) or type(error).__name__
+
+
+def _sendable(text: str) -> str:
+    """Text that any protocol can carry: without lone surrogates, and with its middle left out where it is very long."""
+    if len(text) > _TEXT_CHARACTERS:
+        half = _TEXT_CHARACTERS // 2
+        text = f"{text[:half]} ... [{len(text) - 2 * half} characters left out] ... {text[-half:]}"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -64,7 +86,7 @@ def failure_of(error: BaseException) -> Failure:
     kind = next((kind for cls, kind in _KINDS if isinstance(error, cls)), FailureKind.USER)
     return Failure(
         kind=kind,
-        message=str(error) or type(error).__name__,
+        message=_message(error),
         exception=_pickled(error),
         traceback=user_traceback(error),
         exception_type=type(error).__name__,
@@ -86,7 +108,7 @@ def _pickled(error: BaseException) -> bytes:
             pickle.loads(data)
         except Exception:  # noqa: BLE001 - user classes may raise anything here
             continue
-        return bytes(data)
+        return bytes(data) if len(data) <= _LARGEST_EXCEPTION_BYTES else b""
     return b""
 
 

@@ -58,6 +58,11 @@ class Misfit(Exception):
         self.code = code
 
 
+class Textless(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
 class Model:
     def __init__(self):
         self.calls = []
@@ -117,6 +122,12 @@ class Model:
 
     async def total(self, items):
         return sum([item async for item in items])
+
+    async def fail_with(self, argument):
+        raise ValueError(argument)
+
+    async def fail_textless(self):
+        raise Textless
 
     async def nested_hang(self, depth):
         if depth:
@@ -201,6 +212,23 @@ async def test_exception_whose_class_does_not_take_its_arguments_keeps_class_and
     assert "in misfit_error" in str(caught.value.__cause__)
 
 
+async def test_exceptions_whose_text_no_message_can_carry_arrive_all_the_same(served):
+    with pytest.raises(ValueError) as caught:
+        await served.fail_with.remote("file \udc80")
+    assert caught.value.args == ("file \udc80",) and "file \\udc80" in str(caught.value.__cause__)
+    with pytest.raises(Textless):
+        await served.fail_textless.remote()
+
+
+async def test_exceptions_keep_large_arguments_and_show_the_ends_of_their_text(served):
+    large = "a" * 1_000_000 + "z"
+    with pytest.raises(ValueError) as caught:
+        await served.fail_with.remote(large)
+    shown = str(caught.value.__cause__)
+    assert caught.value.args == (large,) and len(shown) < 100_000
+    assert "in fail_with" in shown and "characters left out" in shown and shown.rstrip().endswith("z")
+
+
 async def test_what_cannot_be_pickled_is_a_readable_error(served):
     with pytest.raises(RemoteError, match="Odd: odd"):
         await served.unpicklable_error.remote()
@@ -233,6 +261,7 @@ async def test_unknown_method_and_unknown_option(served):
     [
         ({"timeout_s": "5"}, TypeError, "must be a number of seconds, or None, not '5'"),
         ({"method_name": None}, TypeError, "must be the name of a method, not None"),
+        ({"session_id": "\udc80"}, ValueError, "must be text that UTF-8 can express"),
         ({"request_serialization": "yaml"}, ValueError, "must be one of cloudpickle, pickle,"),
     ],
 )

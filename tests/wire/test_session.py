@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from unittest import mock
 
 import pytest
 from replicas import LocalMesh, LocalReplica, call, on_io
@@ -305,3 +306,19 @@ async def test_a_call_that_cannot_be_written_fails_and_those_after_it_go_on() ->
         with pytest.raises(CallFailed, match="could not be written: UnicodeEncodeError"):
             await mesh.router.unary(call("\ud800"))
         assert decode_value(await mesh.router.unary(call("echo", 2))) == 2
+
+
+@on_io
+async def test_a_result_that_cannot_be_written_fails_its_call_which_is_not_run_again() -> None:
+    a = LocalReplica("a", Model)
+    async with LocalMesh(a) as mesh:
+        assert decode_value(await mesh.router.unary(call("echo", 1))) == 1
+        entered = mock.Mock(wraps=a.door.enter)
+        with (
+            mock.patch.object(a.door, "enter", entered),
+            mock.patch("meshserve.wire.batches.ResultBatches.add", side_effect=ValueError("no such message")),
+            pytest.raises(CallFailed, match="could not be written: ValueError") as caught,
+        ):
+            await mesh.router.unary(call("echo", 2))
+        assert caught.value.failure.kind is FailureKind.REPLICA_LOST and entered.call_count == 1
+        assert decode_value(await mesh.router.unary(call("echo", 3))) == 3
