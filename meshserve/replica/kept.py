@@ -33,11 +33,16 @@ DEPOSIT_TIMEOUT_S = 60.0
 
 
 class Kept:
-    """Values by key; from any thread."""
+    """Values by key; from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        now: the monotonic clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._parcels: dict[str, tuple[float, Payload]] = {}
-        self._deposits: dict[str, Future[Payload]] = {}
+        self._deposits: dict[str, tuple[float, Future[Payload]]] = {}
         self._results: dict[str, tuple[float, Future[tuple[Payload | None, Failure | None]]]] = {}
         self._cancels: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
@@ -71,9 +76,9 @@ class Kept:
 
     def keep_parcel(self, key: str, payload: Payload) -> None:
         """Keeps a large result until it is released."""
-        limit = time.monotonic() - KEEP_S
+        limit = self._now() - KEEP_S
         with self._lock:
-            self._parcels[key] = (time.monotonic(), payload)
+            self._parcels[key] = (self._now(), payload)
             for old in [old for old, (since, _) in self._parcels.items() if since < limit]:
                 del self._parcels[old]  # its caller has died without a word
 
@@ -96,8 +101,12 @@ class Kept:
             self._parcels.pop(key, None)
 
     def deposit(self, key: str, payload: Payload) -> None:
-        """Large arguments have arrived."""
+        """Large arguments have arrived. If their call was refused or has ended, nobody takes them: they go in time."""
         self._deposit(key).set_result(payload)
+        limit = self._now() - DEPOSIT_TIMEOUT_S
+        with self._lock:
+            for old in [old for old, (since, future) in self._deposits.items() if since < limit and future.done()]:
+                del self._deposits[old]
 
     def deposited(self, key: str, timeout_s: float = DEPOSIT_TIMEOUT_S) -> Payload:
         """Waits for large arguments, on a worker thread, and takes them.
@@ -113,16 +122,16 @@ class Kept:
 
     def _deposit(self, key: str) -> Future[Payload]:
         with self._lock:
-            return self._deposits.setdefault(key, Future())
+            return self._deposits.setdefault(key, (self._now(), Future()))[1]
 
     def _future(self, key: str) -> Future[tuple[Payload | None, Failure | None]]:
         with self._lock:
             if key not in self._results:
-                self._results[key] = (time.monotonic(), Future())
+                self._results[key] = (self._now(), Future())
             return self._results[key][1]
 
     def _drop_old(self) -> None:
-        limit = time.monotonic() - KEEP_S
+        limit = self._now() - KEEP_S
         with self._lock:
             for key, (since, future) in tuple(self._results.items()):
                 if since > limit:

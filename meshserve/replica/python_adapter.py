@@ -109,6 +109,8 @@ class PythonAdapter:
             return shared
         claim = decode_claim(payload)
         if not claim.actor_name:
+            if claim.segment is not None:
+                raise LookupError("an argument of this call is gone: its caller has ended, or given the call up")
             return self._kept.deposited(claim.key)
         if not claim.size_bytes:  # the call that makes it is not over yet
             return encode_value(interop().collect_value(claim))

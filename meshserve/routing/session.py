@@ -43,6 +43,7 @@ from meshserve.wire.calls import (
     items_from_proto,
     result_payload,
 )
+from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.failures import failure_from_proto
 
 log = logging.getLogger(__name__)
@@ -246,7 +247,7 @@ class Session:
             return payload
         assert flight.replica is not None
         flight.call.on_unshared(flight.replica.target.actor_name)
-        return payload.claim
+        return encode_claim(Claim("", decode_claim(payload.claim).key, payload.size_bytes))
 
     def _add_retains(self, message: replica_pb2.SessionRequest) -> None:
         """Those of calls that were written; the replica confirms them in this order."""

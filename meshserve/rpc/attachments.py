@@ -52,15 +52,18 @@ class _Mapping:
 
     def take(self, key: str) -> bool:
         """Locks it, if it still holds the value of this key."""
+        # Counted first: the end of another value in it, which may come in between, must not unlock it.
+        self.users += 1
         try:
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:  # its owner is about to use it again
+            self.users -= 1
             return False
         if self.mapping[:KEY_BYTES] != key.encode():
+            self.users -= 1
             if not self.users:
                 fcntl.flock(self.fd, fcntl.LOCK_UN)
             return False
-        self.users += 1
         self.mapping[TAKEN_AT] = 1
         return True
 

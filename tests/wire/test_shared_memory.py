@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import wraps
 from unittest import mock
 
@@ -18,16 +19,20 @@ from conditions import until
 from replicas import LocalMesh, LocalReplica, call, on_io
 
 from meshserve.model.call import Encoding, Payload, SharedPayload
+from meshserve.replica.kept import DEPOSIT_TIMEOUT_S, Kept
+from meshserve.routing.service import CallFailed
 from meshserve.rpc.attachments import Attachments, can_read, memory_probe
 from meshserve.rpc.segments import IDLE_S, PROMISE_S, SegmentPool, segment_pool
 from meshserve.telemetry.catalogue import SESSION_SENT
-from meshserve.wire.claims import decode_claim
+from meshserve.wire.claims import decode_claim, encode_claim
 from meshserve.wire.values import decode_value, encode_arguments, encode_value
 
 MB = 1 << 20
 
 READER = """
 import pickle, sys
+from meshserve.replica.kept import DEPOSIT_TIMEOUT_S, Kept
+from meshserve.routing.service import CallFailed
 from meshserve.rpc.attachments import Attachments, can_read
 from meshserve.wire.values import decode_value
 
@@ -327,6 +332,30 @@ async def test_a_replica_of_another_machine_waits_for_arguments_that_go_another_
         arrived = pickle.loads(pickle.dumps(decode_value(made.payload)))
         replica.runner._python._kept.deposit(decode_claim(made.payload.claim).key, encode_value(arrived))
         assert decode_value(await reply) == 5 * MB
+
+
+def test_arguments_that_nobody_came_for_are_dropped() -> None:
+    clock = Clock()
+    kept = Kept(clock)
+    kept.deposit("refused", encode_value(1))
+    kept.deposit("taken", encode_value(2))
+    assert decode_value(kept.deposited("taken")) == 2
+    clock.now += DEPOSIT_TIMEOUT_S + 1
+    kept.deposit("new", encode_value(3))
+    assert decode_value(kept.deposited("new")) == 3
+    with pytest.raises(TimeoutError):
+        kept.deposited("refused", timeout_s=0)
+
+
+@on_io
+async def test_a_call_whose_arguments_are_gone_fails_at_once() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        made = large_call("total", ones(5 * MB))
+        claim = decode_claim(made.payload.claim)
+        made.payload = encode_claim(replace(claim, key="0" * len(claim.key)))
+        with pytest.raises(CallFailed, match="its caller has ended, or given the call up"):
+            await mesh.router.unary(made)
+        assert replica.admission.ongoing == 0
 
 
 @on_io
