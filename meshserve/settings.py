@@ -41,6 +41,11 @@ MAX_MESSAGE_BYTES = (1 << 31) - 1
 """The most gRPC can carry; used inside the mesh, where the session's own limits apply."""
 
 
+LARGEST_BODY_BYTES = MAX_MESSAGE_BYTES - (64 << 20)
+"""The largest body that rides a session where there is no other way; a message that gRPC refuses would end the session
+for all calls in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the environment decides.

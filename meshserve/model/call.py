@@ -135,7 +135,7 @@ class Call:
         reserve: only holds a slot at the replica that is chosen, for a call that comes later; nothing runs.
         reservation: the slot held earlier in the same session that this call uses; 0 for none.
         accepts_claims: a large result may be left where it is made, with a claim as the answer.
-        accepts_segments: a large result may be left in shared memory that this process can read.
+        accepts_segments: large results and items may be left in shared memory that the caller can read.
         on_unshared: told the actor's name of a replica that cannot read the arguments in this process's shared memory,
             when they are sent to it.
         on_assigned: told the actor's name of each replica that the call is sent to, before it is sent.

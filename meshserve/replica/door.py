@@ -25,14 +25,14 @@ from meshserve.replica.rejecting import EXPIRED, rejected
 from meshserve.replica.running import IoMail, Peer, Running
 from meshserve.replica.session_end import SessionEnd
 from meshserve.rpc.mailbox import Mailbox
-from meshserve.rpc.segments import segment_pool
+from meshserve.rpc.segments import promised
 from meshserve.telemetry.access_log import ACCESS, outcome
 from meshserve.telemetry.caller import REPLICA, SessionMetrics
 from meshserve.telemetry.failed_calls import log_failed
 from meshserve.telemetry.registry import PROCESS
 from meshserve.telemetry.replica import ReplicaMetrics
 from meshserve.v1 import replica_pb2, replica_pb2_grpc
-from meshserve.wire.claims import Claim, decode_claim, encode_claim
+from meshserve.wire.claims import Claim, encode_claim
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +172,7 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
     def claim(self, payload: Payload) -> Payload:
         """Keeps a large result here, and gives a claim on it to be sent instead."""
         if type(payload) is SharedPayload:
-            segment_pool().promise(decode_claim(payload.claim).key)
-            return payload.claim
+            return promised(payload)
         if not self.actor_name or payload.encoding is not Encoding.PICKLE:
             return payload
         claim = Claim(self.actor_name, uuid4().hex, payload.size_bytes)

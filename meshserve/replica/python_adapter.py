@@ -80,9 +80,9 @@ class PythonAdapter:
         if not call.kind.streams_out:
             return encode_value(result, _store_for(call))
         if inspect.isasyncgen(result) or isinstance(result, AsyncIterator):
-            await _send_async(invocation, result)
+            await _send_async(invocation, result, _store_for(call))
         elif inspect.isgenerator(result) or isinstance(result, Iterator):
-            await self._user.in_thread(_send_sync, invocation, result)
+            await self._user.in_thread(_send_sync, invocation, result, _store_for(call))
         else:
             raise TypeError(
                 f"Called method {call.method!r} with `handle.options(stream=True)` but it did not return a "
@@ -149,12 +149,12 @@ async def _values(invocation: Invocation) -> AsyncIterator[Any]:
         yield decode_value(item)
 
 
-async def _send_async(invocation: Invocation, items: AsyncIterator[Any]) -> None:
+async def _send_async(invocation: Invocation, items: AsyncIterator[Any], store: Store | None) -> None:
     """Sends what an asynchronous generator yields, as fast as the consumer has room."""
     try:
         count = 0
         async for item in items:
-            payload = encode_value(item)
+            payload = encode_value(item, store)
             if not invocation.try_send(payload):
                 await invocation.send(payload)
             count += 1
@@ -166,11 +166,11 @@ async def _send_async(invocation: Invocation, items: AsyncIterator[Any]) -> None
             await close()
 
 
-def _send_sync(invocation: Invocation, items: Iterator[Any]) -> None:
+def _send_sync(invocation: Invocation, items: Iterator[Any], store: Store | None) -> None:
     """Pulls a synchronous generator on a worker thread; it is never ahead of its consumer by more than the credits."""
     try:
         while (item := next(items, _END)) is not _END:
-            if not invocation.send_from_thread(encode_value(item)):
+            if not invocation.send_from_thread(encode_value(item, store)):
                 return
     finally:
         close = getattr(items, "close", None)

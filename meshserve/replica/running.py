@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from meshserve.model.call import Call, Finish, Payload
 from meshserve.model.failure import Failure
 from meshserve.routing.scope import RequestScope
-from meshserve.routing.service import credit_cost
+from meshserve.routing.service import credit_cost, item_cost
 from meshserve.rpc.mailbox import Mailbox
 
 
@@ -124,7 +124,7 @@ class Running:
             return True  # it has nowhere to go any more
         if self._spent >= self._granted:
             return False
-        self._spent += credit_cost(item.size_bytes)
+        self._spent += item_cost(item)
         self.outbox.append(item)
         if not self._armed:
             self._armed = True
@@ -156,7 +156,7 @@ class Running:
                 continue
             event.wait()
             self._room_event = None
-        self._spent += credit_cost(item.size_bytes)
+        self._spent += item_cost(item)
         self.outbox.append(item)
         if not self._armed:
             self._armed = True

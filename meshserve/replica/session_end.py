@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from meshserve.model.call import CallKind, Payload, SharedPayload
+from meshserve.model.call import CallKind, Encoding, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.replica.rejecting import NOT_RESERVED, rejected
 from meshserve.replica.running import Running
 from meshserve.routing.crossing import to_io
-from meshserve.rpc.attachments import MEMORY_KEY, can_read, memory_probe
+from meshserve.routing.service import too_large
+from meshserve.rpc.attachments import MEMORY_KEY, can_read, memory_probe, read_in_place
 from meshserve.rpc.batch_writer import BatchWriter
-from meshserve.settings import INLINE_LIMIT_BYTES, SESSION_MESSAGE_BYTES
+from meshserve.rpc.segments import promised
+from meshserve.settings import INLINE_LIMIT_BYTES, LARGEST_BODY_BYTES, SESSION_MESSAGE_BYTES
 from meshserve.v1 import replica_pb2
 from meshserve.wire.batches import ResultBatches, calls_from_batch
 from meshserve.wire.calls import add_items, call_from_start, fill_failure, fill_result, items_from_proto
@@ -110,8 +112,12 @@ class SessionEnd:
                 self._entered(self._door.enter(call, call_id, credits, self))
         for items in message.items:
             fed = running.get(items.call_id)
+            encoding = fed.call.payload.encoding if fed is not None else Encoding.CLAIM
+            fed_items = items_from_proto(items, encoding)
+            if items.encoding == Encoding.CLAIM:
+                fed_items = self._read_in_place(fed, fed_items)
             if fed is not None:
-                fed.feed(items_from_proto(items, fed.call.payload.encoding))
+                fed.feed(fed_items)
         for call_id in message.ends:
             ended = running.get(call_id)
             if ended is not None:
@@ -133,6 +139,13 @@ class SessionEnd:
                 self._door.kept.expect(retain.key, partial(to_io, kept.cancel))
                 self._retained.append(retain.call_id)
                 self._writer.wake()
+
+    def _read_in_place(self, fed: Running | None, items: list[Payload]) -> list[Payload]:
+        """Large input; read also when nobody waits for it, so that its memory is free."""
+        found = read_in_place(items)
+        if fed is not None and len(found) < len(items):
+            fed.cancel()  # its caller has ended, and cannot be told
+        return found
 
     def _start(self, frame: replica_pb2.StartFrame) -> None:
         if frame.reserve:
@@ -208,6 +221,9 @@ class SessionEnd:
             payload is not None and running.call.accepts_claims and payload.size_bytes > INLINE_LIMIT_BYTES
         ):
             payload = self._door.claim(payload)
+        if payload is not None and payload.size_bytes > LARGEST_BODY_BYTES:
+            failure = Failure(FailureKind.INVALID, too_large("the result", payload.size_bytes))
+            payload = None
         self._door.ended(running, failure)
         if running.outbox:
             self._streams[running.call_id] = running
@@ -348,7 +364,7 @@ class SessionEnd:
             quantum = ITEM_QUANTUM_BYTES
             outbox = running.outbox
             while outbox and quantum > 0:
-                item = outbox.popleft()
+                item = promised(outbox.popleft())
                 taken.append(item)
                 quantum -= item.size_bytes + 8
             size += ITEM_QUANTUM_BYTES - quantum

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshserve.model.call import Call, Encoding, Finish, Payload
 from meshserve.model.failure import Failure
-from meshserve.routing.service import Reply, ReplyStream, credit_cost
+from meshserve.routing.service import Reply, ReplyStream, item_cost
 from meshserve.routing.slot import HeldSlot, SlotOwner
 from meshserve.settings import INITIAL_CREDITS
 from meshserve.telemetry.caller import RouterMetrics
@@ -172,7 +172,7 @@ class FlightInput:
         """Takes an item if there are credits left; see `routing.service.InputSender`."""
         if self.credits <= 0:
             return False
-        self.credits -= credit_cost(item.size_bytes)
+        self.credits -= item_cost(item)
         self.kept.append(item)
         self._wake()
         return True

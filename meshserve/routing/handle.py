@@ -298,8 +298,8 @@ class DeploymentHandle(Generic[T]):
         deadline = _deadline(options, scope)
         kind = encoded.kind(options.stream)
         call = Call(self._connection.deployment, options.method_name, kind, encoded.payload, context, deadline)
-        call.accepts_segments = kind is CallKind.UNARY
-        call.accepts_claims = call.accepts_segments and claims_usable()
+        call.accepts_segments = True
+        call.accepts_claims = kind is CallKind.UNARY and claims_usable()
         pending._holds = encoded.holds
         plain = not encoded.upstream and encoded.input is None
         if encoded.payload.size_bytes > INLINE_LIMIT_BYTES and plain and claims_usable():

@@ -20,6 +20,7 @@ from meshserve.routing.directory import process_directory
 from meshserve.routing.response import interop
 from meshserve.routing.service import ReplyStream, Service, SingleItem
 from meshserve.rpc.io_thread import io_thread
+from meshserve.rpc.segments import segment_pool
 from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.failures import exception_of, failure_of
 from meshserve.wire.values import encode_value, fill_holes
@@ -165,12 +166,16 @@ def _of_downstream(failure: Failure, call: Call) -> Failure:
     return failure_of(UpstreamDiedError(message, exception_of(failure)))
 
 
+def _item(value: Any) -> Payload:
+    return encode_value(value, segment_pool().store)
+
+
 async def _pump(items: AsyncIterator[Any], started: Future[ReplyStream], response: Any) -> None:
     """Sends what an asynchronous generator makes, as the callee has room."""
     stream = await asyncio.wrap_future(started)
     try:
         async for item in items:
-            if not await asyncio.wrap_future(io_thread().submit(stream.send(encode_value(item)))):
+            if not await asyncio.wrap_future(io_thread().submit(stream.send(_item(item)))):
                 return
         to_io(stream.end_input)
     except Exception as error:  # noqa: BLE001 - the caller's generator may raise anything; the response carries it
@@ -182,7 +187,7 @@ def _pump_sync(items: Iterator[Any], started: Future[ReplyStream], response: Any
     stream = started.result()
     try:
         for item in items:
-            if not io_thread().submit(stream.send(encode_value(item))).result():
+            if not io_thread().submit(stream.send(_item(item))).result():
                 return
         to_io(stream.end_input)
     except Exception as error:  # noqa: BLE001 - the caller's generator may raise anything; the response carries it

@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeAlias
 
-from meshserve.model.call import Call, Finish, Payload
+from meshserve.model.call import Call, Finish, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.model.targets import ReplicaTarget
+from meshserve.settings import LARGEST_BODY_BYTES
 
 CANCELLED = Failure(FailureKind.CANCELLED, "The call was cancelled by its caller.")
 
@@ -335,6 +336,25 @@ def stack(layers: Sequence[Layer], service: Service) -> Service:
     for layer in reversed(layers):
         service = layer(service)
     return service
+
+
+def item_cost(item: Payload) -> int:
+    """The credits of an item that is to be sent.
+
+    Raises:
+        ValueError: no message can carry it.
+    """
+    if item.size_bytes > LARGEST_BODY_BYTES and type(item) is not SharedPayload:
+        raise ValueError(too_large("an item", item.size_bytes))
+    return credit_cost(item.size_bytes)
+
+
+def too_large(what: str, size_bytes: int) -> str:
+    """What to say of a body that no message can carry."""
+    return (
+        f"{what} of {size_bytes:,} bytes cannot be sent; at most {LARGEST_BODY_BYTES:,} can. Send it in parts, or send "
+        "where it is."
+    )
 
 
 def credit_cost(size_bytes: int) -> int:

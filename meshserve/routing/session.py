@@ -24,11 +24,13 @@ import grpc.aio
 from meshserve.model.call import Encoding, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.routing.flight import Flight, Stage
-from meshserve.rpc.attachments import MEMORY_KEY, attachments, can_read, memory_probe
+from meshserve.routing.service import too_large
+from meshserve.rpc.attachments import MEMORY_KEY, attachments, can_read, memory_probe, read_in_place
 from meshserve.rpc.batch_writer import BatchWriter
 from meshserve.rpc.channel import internal_channel
+from meshserve.rpc.segments import promised
 from meshserve.rpc.token import token_metadata
-from meshserve.settings import INITIAL_CREDITS, SESSION_MESSAGE_BYTES
+from meshserve.settings import INITIAL_CREDITS, LARGEST_BODY_BYTES, SESSION_MESSAGE_BYTES
 from meshserve.telemetry.caller import CALLER, SessionMetrics
 from meshserve.v1 import replica_pb2, replica_pb2_grpc
 from meshserve.wire.batches import StartBatches, fits_batch, results_from_batch
@@ -50,6 +52,8 @@ log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
 """How long a replica may take to greet; a vanished node would keep the calls waiting for longer otherwise."""
+
+GONE = Failure(FailureKind.INTERNAL, "A large item of the stream is gone: the process that made it has ended.")
 
 
 class SessionOwner(Protocol):
@@ -204,6 +208,13 @@ class Session:
             call, payload = flight.call, flight.call.payload
             if type(payload) is SharedPayload:
                 payload = self._shared(flight, payload)
+            if flight.stream is not None and not self._shares_memory:
+                call.accepts_segments = False  # items cannot be had in another way, as results can
+            length = payload.size_bytes
+            if length > LARGEST_BODY_BYTES:
+                starts.popleft()
+                self._refuse(flight, too_large("the arguments", length))
+                continue
             fits = fits_batch(call, payload)
             if batches and not fits:
                 break  # batches are read after calls that stand alone: this one would overtake them
@@ -217,7 +228,7 @@ class Session:
                 fill_reserve(message.starts.add(), flight.call_id, call)
             else:
                 fill_start(message.starts.add(), flight.call_id, call, payload, now, credits)
-            size += payload.size_bytes + 64
+            size += length + 64
             count += 1
         batches.close()
         for call_id in tuple(self._inputs) if self._inputs else ():
@@ -238,6 +249,13 @@ class Session:
             return None
         self.metrics.sent(count + len(message.items) + len(message.cancels), size)
         return message
+
+    def _refuse(self, flight: Flight, message: str) -> None:
+        """Fails a call that cannot be written."""
+        del self._flights[flight.call_id]
+        self._inputs.pop(flight.call_id, None)
+        self._owner.on_over(flight)
+        flight.finish(None, Failure(FailureKind.INVALID, message))
 
     def _shared(self, flight: Flight, payload: SharedPayload) -> Payload:
         """What is sent for arguments in shared memory: the claim on them, or themselves to who cannot read them."""
@@ -267,6 +285,8 @@ class Session:
         del self._inputs[call_id]
         assert flight.input is not None
         items = flight.input.take_unsent()
+        if self._shares_memory:
+            items = [promised(item) for item in items]
         add_items(message.items, call_id, items, flight.input.encoding)
         if flight.input.ended:
             message.ends.append(call_id)
@@ -355,7 +375,9 @@ class Session:
             if flight is not None and flight.stream is not None:
                 if flight.sent_at:
                     self._owner.on_answered(flight)
-                flight.stream.push(items_from_proto(items, flight.call.payload.encoding))
+                flight.stream.push(self._items(flight, items))
+            elif items.encoding == Encoding.CLAIM:
+                read_in_place(items_from_proto(items, Encoding.CLAIM))  # nobody waits for them: their memory is free
         for result in message.results:
             flight = flights.pop(result.call_id, None)
             if flight is not None:
@@ -375,12 +397,23 @@ class Session:
                 flight.input.grant(credit.credits)
         self._owner.on_load(message.load)
 
+    def _items(self, flight: Flight, frame: replica_pb2.ItemsFrame) -> list[Payload]:
+        items = items_from_proto(frame, flight.call.payload.encoding)
+        if frame.encoding != Encoding.CLAIM:
+            return items
+        found = read_in_place(items)
+        if len(found) < len(items):
+            flight.cancel(GONE)
+        return found
+
     def _over_plainly(self, batch: replica_pb2.ResultBatch) -> None:
         named = ENCODINGS[batch.encoding] if batch.encoding else None
         flights, owner = self._flights, self._owner
         for call_id, body in results_from_batch(batch):
             flight = flights.pop(call_id, None)
             if flight is None:
+                if named is Encoding.CLAIM:
+                    attachments().attach(Payload(body, named))  # nobody waits for it: its memory is free
                 continue
             if flight.input is not None:
                 self._inputs.pop(call_id, None)

@@ -26,7 +26,7 @@ from uuid import uuid4
 from meshserve.model.call import Encoding, Payload, SharedPayload
 from meshserve.rpc.io_thread import io_thread
 from meshserve.settings import Settings
-from meshserve.wire.claims import Claim, encode_claim
+from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.claims import Segment as Place
 
 HEADER_BYTES = 64
@@ -38,8 +38,9 @@ TAKEN_AT = KEY_BYTES
 IDLE_S = 30.0
 """A segment that was not used for so long is given back to the system."""
 
-PROMISE_S = 600.0
-"""A promised value that nobody began to read is dropped after this: its caller has died without a word."""
+PROMISE_S = 60.0
+"""A promised value that nobody began to read is dropped after this: its caller has died without a word. One that lives
+reads as soon as it hears, and is taken for dead after 30 s of silence."""
 
 _SMALLEST_BYTES = 1 << 17
 _ALIGNMENT = 64
@@ -225,6 +226,14 @@ class SegmentPool:
             self._sweeping = self._size > 0
         if self._sweeping:
             self._sweep_later()
+
+
+def promised(payload: Payload) -> Payload:
+    """What is sent for a value to a process that can read this one's memory: the claim on it if it is in a segment."""
+    if type(payload) is not SharedPayload:
+        return payload
+    segment_pool().promise(decode_claim(payload.claim).key)
+    return payload.claim
 
 
 _pool: SegmentPool | None = None

@@ -368,7 +368,7 @@ class StartFrame(message.Message):
     accepts_claims: builtins.bool
     """Whether the caller can collect a large result by a claim; else it is sent whatever its size."""
     accepts_segments: builtins.bool
-    """Whether the caller can read a large result in the replica's shared memory."""
+    """Whether the caller can read a large result, or large items, in the replica's shared memory."""
     @builtins.property
     def buffers(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """Out-of-band buffers of the arguments."""
@@ -415,7 +415,7 @@ class ItemsFrame(message.Message):
     call_id: builtins.int
     """The call's id."""
     encoding: payload_pb2.Encoding.ValueType
-    """How the bodies are encoded, when it differs from the arguments' encoding; else unspecified."""
+    """How the bodies are encoded, when it differs from the arguments' encoding or they are claims; else unspecified."""
     @builtins.property
     def bodies(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """One body an item, in order."""

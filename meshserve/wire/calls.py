@@ -218,7 +218,7 @@ def add_items(frames: Any, call_id: int, items: Iterable[Payload], encoding: Enc
         frame = frames.add()
         frame.call_id = call_id
         frame.bodies.append(item.body)
-        if item.encoding is not encoding:
+        if item.encoding is not encoding or item.encoding is Encoding.CLAIM:  # as arguments may be at one end only
             frame.encoding = item.encoding
         if item.buffers:
             frame.buffers.extend(map(bytes, item.buffers))

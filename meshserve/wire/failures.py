@@ -45,7 +45,7 @@ _KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
 )
 
 _TEXT_CHARACTERS = 32_768
-"""The longest text of an exception that travels beside its pickle: its arguments may be megabytes, and text shows them."""
+"""The longest text of an exception that travels beside its pickle: its arguments may be megabytes, which text shows."""
 
 _LARGEST_EXCEPTION_BYTES = 256 << 20
 """What an exception may weigh; of a heavier one, its text arrives."""

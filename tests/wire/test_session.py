@@ -7,10 +7,11 @@ import threading
 import time
 from unittest import mock
 
+import numpy as np
 import pytest
 from replicas import LocalMesh, LocalReplica, call, on_io
 
-from meshserve.model.call import CallKind
+from meshserve.model.call import CallKind, Encoding, Payload
 from meshserve.model.failure import FailureKind
 from meshserve.model.options import BackpressureOptions, DeploymentOptions
 from meshserve.routing.service import CallFailed
@@ -322,3 +323,19 @@ async def test_a_result_that_cannot_be_written_fails_its_call_which_is_not_run_a
             await mesh.router.unary(call("echo", 2))
         assert caught.value.failure.kind is FailureKind.REPLICA_LOST and entered.call_count == 1
         assert decode_value(await mesh.router.unary(call("echo", 3))) == 3
+
+
+@on_io
+async def test_what_no_message_can_carry_is_refused_and_disturbs_nobody() -> None:
+    too_much = Payload(b"", Encoding.PICKLE, [np.zeros(1 << 31, dtype=np.uint8).data])  # never touched, so no memory
+    async with LocalMesh(LocalReplica("a", Model)) as mesh:
+        neighbour, made = mesh.router.unary(call("hold", 60)), call("echo", 1)
+        made.payload = too_much
+        with pytest.raises(CallFailed, match="the arguments of 2,147,483,648 bytes cannot be sent; at most"):
+            await mesh.router.unary(made)
+        made = call("total")
+        made.kind = CallKind.CLIENT_STREAM
+        with pytest.raises(ValueError, match="an item of 2,147,483,648 bytes cannot be sent"):
+            await mesh.router.stream(made).send(too_much)
+        assert decode_value(await mesh.router.unary(call("echo", 2))) == 2
+        assert not neighbour.done

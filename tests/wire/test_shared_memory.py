@@ -8,7 +8,8 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import wraps
 from unittest import mock
@@ -18,11 +19,12 @@ import pytest
 from conditions import until
 from replicas import LocalMesh, LocalReplica, call, on_io
 
-from meshserve.model.call import Encoding, Payload, SharedPayload
+from meshserve.model.call import CallKind, Encoding, Payload, SharedPayload
 from meshserve.replica.kept import DEPOSIT_TIMEOUT_S, Kept
-from meshserve.routing.service import CallFailed
+from meshserve.routing.service import CallFailed, ReplyStream
 from meshserve.rpc.attachments import Attachments, can_read, memory_probe
 from meshserve.rpc.segments import IDLE_S, PROMISE_S, SegmentPool, segment_pool
+from meshserve.telemetry.caller import SessionMetrics
 from meshserve.telemetry.catalogue import SESSION_SENT
 from meshserve.wire.claims import decode_claim, encode_claim
 from meshserve.wire.values import decode_value, encode_arguments, encode_value
@@ -31,8 +33,6 @@ MB = 1 << 20
 
 READER = """
 import pickle, sys
-from meshserve.replica.kept import DEPOSIT_TIMEOUT_S, Kept
-from meshserve.routing.service import CallFailed
 from meshserve.rpc.attachments import Attachments, can_read
 from meshserve.wire.values import decode_value
 
@@ -272,6 +272,22 @@ class Model:
     async def totals(self) -> list[int]:
         return [int(value.sum()) for value in self.kept]
 
+    async def parts(self, value: np.ndarray, count: int) -> AsyncIterator[np.ndarray]:
+        for number in range(count):
+            yield value + number
+
+    def sync_parts(self, value: np.ndarray, count: int) -> Iterator[np.ndarray]:
+        for number in range(count):
+            yield value + number
+
+    async def sums(self, values: AsyncIterator[np.ndarray]) -> AsyncIterator[tuple[int, bool]]:
+        async for value in values:
+            yield int(value.sum()), bool(value.flags.writeable)
+
+    def slow_ones(self, count: int) -> np.ndarray:
+        time.sleep(0.05)  # synchronous code is not interrupted: it has a result though its call was cancelled
+        return ones(count)
+
     async def slow(self, value: np.ndarray) -> int:
         await asyncio.sleep(60)
         return 0
@@ -285,9 +301,14 @@ def large_call(method: str, *args: object) -> object:
     return made
 
 
+def sum_counted(metrics: SessionMetrics) -> float:
+    """Bytes that were written to sessions."""
+    return sum(value for metric, _, value in metrics.read() if metric is SESSION_SENT)
+
+
 def sum_sent(replica: LocalReplica) -> float:
     """Bytes that the replica has written to sessions."""
-    return sum(value for metric, _, value in replica.door.sending.read() if metric is SESSION_SENT)
+    return sum_counted(replica.door.sending)
 
 
 @on_io
@@ -365,6 +386,69 @@ async def test_arguments_that_user_code_keeps_stay_as_they_are() -> None:
             await mesh.router.unary(large_call("keep", np.full(MB, number, dtype=np.uint8)))
         totals = decode_value(await mesh.router.unary(large_call("totals")))
         assert totals == [number * MB for number in range(1, 6)]
+
+
+async def taken_all(stream: ReplyStream) -> list[Payload]:
+    items: list[Payload] = []
+    while part := await stream.take():
+        items += part
+    return items
+
+
+@on_io
+async def test_large_items_of_a_stream_do_not_ride_the_session() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        for method in ("parts", "sync_parts"):
+            made = large_call(method, ones(5 * MB), 4)
+            made.kind = CallKind.SERVER_STREAM
+            before = sum_sent(replica)
+            items = await taken_all(mesh.router.stream(made))
+            assert sum_sent(replica) - before < 10_000, "only claims were sent"
+            assert [int(decode_value(item).mean()) for item in items] == [1, 2, 3, 4]
+            assert all(type(item) is SharedPayload for item in items)
+
+
+@on_io
+async def test_large_items_of_input_do_not_ride_the_session() -> None:
+    async with LocalMesh(LocalReplica("a", Model)) as mesh:
+        made = large_call("sums")
+        made.kind = CallKind.BIDI_STREAM
+        stream = mesh.router.stream(made)
+        metrics = mesh.router.replicas[0].session.metrics
+        before = sum_counted(metrics)
+        for number in range(3):
+            assert await stream.send(encode_value(np.full(MB, number, dtype=np.uint8), segment_pool().store))
+        stream.end_input()
+        items = await taken_all(stream)
+        assert [decode_value(item) for item in items] == [(0, False), (MB, False), (2 * MB, False)]
+        assert sum_counted(metrics) - before < 10_000
+
+
+@on_io
+@without_shared_memory
+async def test_large_items_reach_another_machine_in_the_session() -> None:
+    async with LocalMesh(LocalReplica("a", Model)) as mesh:
+        made = call("parts", ones(2 * MB), 2)
+        made.kind, made.accepts_segments = CallKind.SERVER_STREAM, True
+        assert [int(decode_value(item).mean()) for item in await taken_all(mesh.router.stream(made))] == [1, 2]
+        made = call("sums")
+        made.kind, made.accepts_segments = CallKind.BIDI_STREAM, True
+        stream = mesh.router.stream(made)
+        assert await stream.send(encode_value(ones(MB), segment_pool().store))
+        stream.end_input()
+        assert [decode_value(item)[0] for item in await taken_all(stream)] == [MB]
+
+
+@on_io
+async def test_results_that_nobody_waits_for_any_more_free_their_memory() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        before = segment_pool().size_bytes
+        for _ in range(20):
+            reply = mesh.router.unary(large_call("slow_ones", 8 * MB))
+            await until(lambda: replica.admission.ongoing == 1)
+            reply.cancel()
+            await until(lambda: replica.admission.ongoing == 0)
+        assert segment_pool().size_bytes - before < 80 * MB, "20 results of 8 MiB were made"
 
 
 def place_of(payload: object) -> tuple[int, tuple[int, ...]]:
