@@ -48,6 +48,9 @@ logger = logging.getLogger("meshserve.controller")
 PERIOD_S = 0.5
 """Between decisions."""
 
+IDLE_PERIOD_S = 2.0
+"""Between looks for something to decide, while there is nothing."""
+
 HEARING_S = 3.0
 """A controller that has come back has not heard from every router yet, and knows less load than there is: for so long
 it takes no replica away."""
@@ -101,9 +104,9 @@ class Autoscaler:
         try:
             while True:
                 self._woken.clear()
-                self._begin_decisions()
+                period_s = self._period_s if self._begin_decisions() else IDLE_PERIOD_S
                 try:
-                    await asyncio.wait_for(self._woken.wait(), self._period_s)
+                    await asyncio.wait_for(self._woken.wait(), period_s)
                 except TimeoutError:
                     pass  # time for a decision
         finally:
@@ -142,7 +145,8 @@ class Autoscaler:
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
-    def _begin_decisions(self) -> None:
+    def _begin_decisions(self) -> bool:
+        """Whether there is anything to scale."""
         desired = self._ledger.desired
         scaled = {key: options for key, one in desired.deployments.items() if (options := _options(one)) is not None}
         self._memories = {key: memory for key, memory in self._memories.items() if key in scaled}
@@ -155,6 +159,7 @@ class Autoscaler:
             if group not in self._deciding:
                 self._deciding.add(group)
                 self._tasks.spawn(group, self._decide(group, members, desired))
+        return bool(scaled)
 
     async def _decide(self, group: str, members: Mapping[DeploymentId, AutoscalingOptions], desired: Desired) -> None:
         try:

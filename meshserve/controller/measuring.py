@@ -13,6 +13,9 @@ from meshserve.model.ids import ReplicaId
 PERIOD_S = 0.25
 """Between looks at who is to be asked."""
 
+IDLE_PERIOD_S = 2.0
+"""... while nobody has anything to tell."""
+
 
 class Measuring:
     """Lives on the I/O thread.
@@ -41,7 +44,7 @@ class Measuring:
                 for question in questions:
                     if (question.replica, question.subject) not in self._asking:
                         self._tasks.spawn(question.replica, self._put(question))
-                await asyncio.sleep(PERIOD_S)
+                await asyncio.sleep(PERIOD_S if self._due else IDLE_PERIOD_S)
         finally:
             await self._tasks.close()
 

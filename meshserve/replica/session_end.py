@@ -114,7 +114,7 @@ class SessionEnd:
             fed = running.get(items.call_id)
             encoding = fed.call.payload.encoding if fed is not None else Encoding.CLAIM
             fed_items = items_from_proto(items, encoding)
-            if items.encoding == Encoding.CLAIM:
+            if items.encoding == int(Encoding.CLAIM):
                 fed_items = self._read_in_place(fed, fed_items)
             if fed is not None:
                 fed.feed(fed_items)

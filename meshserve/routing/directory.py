@@ -37,6 +37,9 @@ from meshserve.wire.targets import routes_from_proto, targets_from_proto
 REPORT_PERIOD_S = 0.5
 """How often routers tell the controller what they have in hand, when it has changed."""
 
+IDLE_REPORT_PERIOD_S = 2.0
+"""... when they last had nothing in hand. A call that no replica can serve is told of at once."""
+
 CATCH_UP_S = 5.0
 """How long to wait for snapshots that are on their way; without the controller they may never come."""
 
@@ -194,9 +197,14 @@ class Directory:
                 await call.write(request)
             request = watch_pb2.WatchRequest()
             try:
-                await asyncio.wait_for(self._outgoing.wait(), REPORT_PERIOD_S)
+                await asyncio.wait_for(self._outgoing.wait(), REPORT_PERIOD_S if self._busy else IDLE_REPORT_PERIOD_S)
             except TimeoutError:
                 pass  # time for a report
+
+    @property
+    def _busy(self) -> bool:
+        """Whether the controller was last told of anything in hand."""
+        return any(entry.reported != (0, 0) for entry in self._entries.values())
 
     def _add_reports(self, request: watch_pb2.WatchRequest) -> None:
         for deployment, entry in self._entries.items():

@@ -376,7 +376,7 @@ class Session:
                 if flight.sent_at:
                     self._owner.on_answered(flight)
                 flight.stream.push(self._items(flight, items))
-            elif items.encoding == Encoding.CLAIM:
+            elif items.encoding == int(Encoding.CLAIM):
                 read_in_place(items_from_proto(items, Encoding.CLAIM))  # nobody waits for them: their memory is free
         for result in message.results:
             flight = flights.pop(result.call_id, None)
@@ -399,7 +399,7 @@ class Session:
 
     def _items(self, flight: Flight, frame: replica_pb2.ItemsFrame) -> list[Payload]:
         items = items_from_proto(frame, flight.call.payload.encoding)
-        if frame.encoding != Encoding.CLAIM:
+        if frame.encoding != int(Encoding.CLAIM):
             return items
         found = read_in_place(items)
         if len(found) < len(items):

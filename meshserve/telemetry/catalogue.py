@@ -173,7 +173,7 @@ PROXY_STATUS = gauge("meshserve_proxy_status", "1 for the status a proxy is in."
 
 LOOP_LAG = histogram(
     "meshserve_event_loop_lag_seconds",
-    "How much later than due a timer rang, twice a second; `loop` is io or user.",
+    "How much later than due a timer rang, every two seconds; `loop` is io or user.",
     "loop",
     unit=SECONDS,
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
