@@ -88,8 +88,8 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
         try:
             await end.run()
         except Exception as error:
-            log.exception("A message to a caller could not be written.")
-            await context.abort(grpc.StatusCode.INTERNAL, f"a message could not be written: {error!r}")
+            log.exception("A session was broken off: a message of it could not be written or read.")
+            await context.abort(grpc.StatusCode.INTERNAL, f"a message could not be written or read: {error!r}")
         finally:
             self._sessions.discard(end)
             self._session_over.set()

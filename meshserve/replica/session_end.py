@@ -80,15 +80,16 @@ class SessionEnd:
         """Serves the stream until the caller ends or breaks it, or `close` is called; then cancels what is running.
 
         Raises:
-            Exception: a message could not be made. The caller must not take that for a good end of the stream, after
-                which it would send what is not answered elsewhere: that has run.
+            Exception: a message could not be made or understood. The caller must not take that for a good end of the
+                stream, after which it sends what is not answered elsewhere: some of that has run.
         """
-        writing = asyncio.ensure_future(self._writer.run())
-        tasks = [asyncio.ensure_future(self._read()), writing, asyncio.ensure_future(self._closed.wait())]
+        tasks = [asyncio.ensure_future(work) for work in (self._read(), self._writer.run(), self._closed.wait())]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if writing.done() and not isinstance(writing.exception(), grpc.aio.BaseError):  # which is a broken stream
-                await writing
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = None if task.cancelled() else task.exception()
+                if error is not None and not isinstance(error, grpc.aio.BaseError):  # which is a broken stream
+                    raise error
         finally:
             for task in tasks:
                 task.cancel()

@@ -246,8 +246,11 @@ def memory_probe() -> str:
     if not hasattr(os, "memfd_create"):
         return ""
     key = uuid4().hex
-    fd = os.memfd_create("meshserve-probe", os.MFD_CLOEXEC)
-    os.write(fd, key.encode())
+    try:
+        fd = os.memfd_create("meshserve-probe", os.MFD_CLOEXEC)
+        os.write(fd, key.encode())
+    except OSError:  # no file descriptors, or no memory: sessions do without
+        return ""
     return f"{os.getpid()}:{fd}:{key}"
 
 
