@@ -68,9 +68,12 @@ class SharedPayload(Payload):
 
     Attributes:
         claim: what is sent in its place to a process that can read this one's shared memory.
+        memory: all of its segment, which is not used again while this is referred to; a value without buffers has
+            nothing else that says so.
     """
 
     claim: Payload = field(default_factory=lambda: Payload(b"", Encoding.CLAIM))
+    memory: memoryview | None = None
 
 
 @dataclass(slots=True)

@@ -111,9 +111,9 @@ class Attachments:
         if place.offsets:
             inner = zip(place.offsets, place.lengths[1:], strict=True)
             buffers = [whole[begin : begin + length].toreadonly() for begin, length in inner]
-            return SharedPayload(place.body, Encoding.PICKLE, buffers, payload)
+            return SharedPayload(place.body, Encoding.PICKLE, buffers, payload, whole)
         parts = [whole[begin:end].toreadonly() for begin, end in offsets(place.lengths)]
-        return SharedPayload(bytes(parts[0]), Encoding.PICKLE, parts[1:], payload)
+        return SharedPayload(bytes(parts[0]), Encoding.PICKLE, parts[1:], payload, whole)
 
     def within(self, arguments: Payload, result: Payload, actor_name: str) -> SharedPayload | None:
         """A result whose buffers all lie within the arguments of its call, where they are; None when they do not.

@@ -151,7 +151,7 @@ class SegmentPool:
         buffers = [whole[begin:end].toreadonly() for begin, end in places[1:]]
         place = Place(os.getpid(), segment.fd, segment.capacity, lengths)
         claim = encode_claim(Claim(self.actor_name, segment.key, sum(lengths), place))
-        return SharedPayload(payload.body, Encoding.PICKLE, buffers, claim)
+        return SharedPayload(payload.body, Encoding.PICKLE, buffers, claim, whole)
 
     def promise(self, key: str) -> None:
         """A claim goes to somebody who will read the value, though nothing here refers to it any more."""

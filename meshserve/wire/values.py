@@ -79,8 +79,8 @@ def encode_value(value: Any, store: Store | None = None) -> Payload:
         TypeError: it cannot be pickled; the message names the part that cannot.
     """
     if type(value) in _PLAIN:
-        if type(value) is bytes and len(value) >= SHARED_FROM_BYTES:
-            return _encode_any(_Apart(value), store)
+        if isinstance(value, bytes | str) and len(value) >= SHARED_FROM_BYTES:
+            return _encode_any(_apart(value), store)
         return Payload(pickle.dumps(value, 5), Encoding.PICKLE)
     return _encode_any(value, store)
 

@@ -146,6 +146,18 @@ def test_the_owner_counts_as_a_reader_while_it_refers_to_any_part() -> None:
     assert file_of(stored(pool, ones(MB))) == number
 
 
+def test_values_without_buffers_keep_their_memory_as_long_as_their_payload_does() -> None:
+    pool, texts = SegmentPool(100 * MB), [letter * MB for letter in "abc"]
+    payloads = [stored(pool, text) for text in texts]
+    read = [Attachments().attach(payload.claim) for payload in payloads]
+    assert [decode_value(payload) for payload in read if payload] == texts
+    claim = payloads[0].claim
+    del payloads
+    stored(pool, "d" * MB)
+    again = Attachments().attach(claim)
+    assert again is not None and decode_value(again) == texts[0], "it is passed on by who has read it"
+
+
 def test_a_reader_that_dies_gives_the_segment_back(reader: Reader) -> None:
     pool = SegmentPool(100 * MB)
     payload = stored(pool, ones(MB))
