@@ -320,7 +320,7 @@ class DeploymentHandle(Generic[T]):
         context = _context(options, scope)
         response = DeploymentBroadcastResponse(context.request_id, scope, self.deployment_id)
         try:
-            encoded = encode_call_arguments(args, kwargs)
+            encoded = encode_call_arguments(args, kwargs, segment_pool().store)
         except Exception as error:  # noqa: BLE001 - user classes may raise anything while they are pickled
             to_io(response._failed, failure_of(error))
             return response

@@ -23,6 +23,7 @@ from meshserve.routing.handle import DeploymentHandle
 from meshserve.routing.layers import CALLER_STACK
 from meshserve.routing.service import stack
 from meshserve.rpc.io_thread import io_thread
+from meshserve.telemetry.catalogue import SESSION_SENT
 
 
 class OneDeployment:
@@ -51,6 +52,9 @@ class Model:
 
     async def who(self):
         return self.name
+
+    def size_of(self, value):
+        return len(value)
 
     async def hold(self):
         self.running += 1
@@ -121,6 +125,19 @@ def test_broadcast_results_can_be_had_in_synchronous_code(served):
     response = served.handle.broadcast("__call__", value=7)
     assert sorted(response.results(timeout_s=5)) == [("a", 7), ("b", 7)]
     assert sorted(response.results()) == [("a", 7), ("b", 7)]
+
+
+def sum_sent(served):
+    """Bytes written to the replicas."""
+    metrics = served.mesh.router.replicas[0].session.metrics
+    return sum(value for metric, _, value in metrics.read() if metric is SESSION_SENT)
+
+
+def test_large_arguments_of_a_broadcast_do_not_ride_the_sessions(served):
+    assert served.handle.broadcast("size_of", b"").results(timeout_s=5) == [0, 0]
+    before = sum_sent(served)
+    assert served.handle.broadcast("size_of", bytes(2_000_000)).results(timeout_s=5) == [2_000_000, 2_000_000]
+    assert sum_sent(served) - before < 10_000
 
 
 async def test_the_first_exception_of_a_broadcast_is_raised_or_given_among_the_results(served):
