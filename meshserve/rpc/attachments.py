@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, ClassVar
 from uuid import uuid4
 
 from meshserve.model.call import Encoding, Payload, SharedPayload
+from meshserve.rpc.buffers import address_of
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.segments import IDLE_S, KEY_BYTES, TAKEN_AT, exported, offsets
 from meshserve.wire.claims import Claim, Segment, decode_claim, encode_claim
@@ -129,7 +129,7 @@ class Attachments:
         if place is None or mapping is None or not result.buffers or len(result.body) > _LONGEST_BODY_BYTES:
             return None
         sizes = [memoryview(buffer).nbytes for buffer in result.buffers]
-        begins = [_address(buffer) - mapping.address for buffer in result.buffers]
+        begins = [address_of(buffer) - mapping.address for buffer in result.buffers]
         inside = all(
             begin >= 0 and begin + size <= place.capacity_bytes for begin, size in zip(begins, sizes, strict=True)
         )
@@ -194,33 +194,6 @@ class Attachments:
             self._sweeping = bool(self._mappings)
         if self._sweeping:
             self._sweep_later()
-
-
-class _Buffer(ctypes.Structure):
-    """Python's `Py_buffer`."""
-
-    _fields_: ClassVar[list[tuple[str, Any]]] = [
-        ("address", ctypes.c_void_p),
-        ("owner", ctypes.py_object),
-        ("size_bytes", ctypes.c_ssize_t),
-        ("item_bytes", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("dimensions", ctypes.c_int),
-        ("format", ctypes.c_char_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    ]
-
-
-def _address(buffer: bytes | memoryview) -> int:
-    """Where a buffer is in memory; ctypes' own way takes none that is read-only."""
-    view = _Buffer()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(view), 0)
-    address = view.address or 0
-    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(view))
-    return address
 
 
 @cache

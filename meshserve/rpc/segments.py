@@ -24,6 +24,7 @@ from itertools import islice
 from uuid import uuid4
 
 from meshserve.model.call import Encoding, Payload, SharedPayload
+from meshserve.rpc.buffers import copy_into
 from meshserve.rpc.io_thread import io_thread
 from meshserve.settings import Settings
 from meshserve.wire.claims import Claim, decode_claim, encode_claim
@@ -146,7 +147,7 @@ class SegmentPool:
         segment.lengths = lengths
         whole = exported(segment.mapping, segment.capacity, lambda: setattr(segment, "in_use", False))
         for (begin, end), part in zip(places, parts, strict=True):
-            whole[begin:end] = part if type(part) is bytes else memoryview(part).cast("B")
+            copy_into(whole[begin:end], part)
         whole[:KEY_BYTES] = segment.key.encode()
         buffers = [whole[begin:end].toreadonly() for begin, end in places[1:]]
         place = Place(os.getpid(), segment.fd, segment.capacity, lengths)
