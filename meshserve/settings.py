@@ -73,6 +73,9 @@ class Settings:
         controller_callback: import path of a function that the controller's process calls when it starts.
         proxy_min_drain_s: how long a proxy that is no longer needed stays at least. Read where the mesh is started.
         pack_replicas: fill machines one after the other with replicas; else they are spread. Read by the controller.
+        actor_check_period_s: how often the health of shared actors is checked. Read by the controller, as the next two.
+        actor_check_timeout_s: how long an answer may take.
+        actor_strikes: after so many failures in a row such an actor is made anew.
     """
 
     local_testing_mode: bool = False
@@ -93,14 +96,18 @@ class Settings:
     controller_callback: str = ""
     proxy_min_drain_s: float = PROXY_MIN_DRAIN_S
     pack_replicas: bool = False
+    actor_check_period_s: float = 10.0
+    actor_check_timeout_s: float = 30.0
+    actor_strikes: int = 3
     shared_memory_bytes: int = 1 << 30
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         """Reads the settings once; a missing variable keeps the default."""
         legacy = environ.get("RAY_SERVE_ENABLE_NEW_HANDLE_API", "1")
+        local = environ.get("RAY_SERVE_FORCE_LOCAL_TESTING_MODE", "0")
         return Settings(
-            local_testing_mode=environ.get("MESHSERVE_FORCE_LOCAL_TESTING_MODE", "0") == "1",
+            local_testing_mode=environ.get("MESHSERVE_FORCE_LOCAL_TESTING_MODE", local) == "1",
             log_level=environ.get("MESHSERVE_LOG_LEVEL", "INFO").upper(),
             new_handle_api=environ.get("MESHSERVE_ENABLE_NEW_HANDLE_API", legacy) == "1",
             address=environ.get("RAY_ADDRESS", ""),
@@ -118,5 +125,8 @@ class Settings:
             controller_callback=environ.get("RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH", ""),
             proxy_min_drain_s=float(environ.get("RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S") or PROXY_MIN_DRAIN_S),
             pack_replicas=environ.get("RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", "0") == "1",
+            actor_check_period_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S", 10)),
+            actor_check_timeout_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_TIMEOUT_S", 30)),
+            actor_strikes=int(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_UNHEALTHY_THRESHOLD", 3)),
             shared_memory_bytes=int(environ.get("MESHSERVE_SHARED_MEMORY_BYTES", 1 << 30)),
         )

@@ -16,6 +16,7 @@ from meshserve.core.events import Event
 from meshserve.core.fold import fold
 from meshserve.core.plan import Plan, plan
 from meshserve.core.seen import Seen
+from meshserve.core.seen_actors import ActorChecks
 from meshserve.model.control import Desired
 from meshserve.telemetry.control import ControlMetrics
 from meshserve.telemetry.registry import PROCESS
@@ -36,6 +37,7 @@ class Loop:
         new_id: makes replica tags.
         publish: told every plan before its actions are performed.
         perform: has an action done; returns at once.
+        actor_checks: how the health of shared actors is checked.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Loop:
         new_id: Callable[[], str],
         publish: Callable[[Plan], None],
         perform: Callable[[Action], None],
+        actor_checks: ActorChecks,
     ) -> None:
-        self.plan = Plan(desired, Seen(epoch=epoch, began_at=clock()), wake_at=clock())
+        seen = Seen(epoch=epoch, began_at=clock(), actor_checks=actor_checks)
+        self.plan = Plan(desired, seen, wake_at=clock())
         self._desired = desired
         self._seen = self.plan.seen
         self._clock = clock

@@ -29,6 +29,7 @@ from meshserve.controller.service import ControllerService
 from meshserve.controller.status_board import StatusBoard
 from meshserve.controller.watch import WatchService
 from meshserve.core.plan import Plan
+from meshserve.core.seen_actors import ActorChecks
 from meshserve.launch.actor_launcher import ActorLauncher
 from meshserve.launch.launcher import Launcher, Store
 from meshserve.launch.locator import MESH_KEY
@@ -114,7 +115,9 @@ class ControllerProcess:
         _log_as(ledger.desired)
         builds = self._builds = Builds(self._launcher, ledger, declarations)
         publisher, loads = Publisher(lambda: ledger.desired), Loads()
-        boot = Boot(self._boot["token"], self._boot["host"], not Settings.from_environment().pack_replicas)
+        settings = Settings.from_environment()
+        boot = Boot(self._boot["token"], self._boot["host"], not settings.pack_replicas)
+        checks = ActorChecks(settings.actor_check_period_s, settings.actor_check_timeout_s, settings.actor_strikes)
         executor = self._executor = Executor(
             self._launcher, self._actors, ledger, boot, time.monotonic, lambda event: loop.post(event), ended.set
         )
@@ -124,7 +127,7 @@ class ControllerProcess:
             board.show(plan)
             chronicle.told(plan)
 
-        loop = Loop(ledger.desired, ledger.epoch, time.monotonic, _new_tag, publish, executor.perform)
+        loop = Loop(ledger.desired, ledger.epoch, time.monotonic, _new_tag, publish, executor.perform, checks)
         board, chronicle = StatusBoard(loop.plan), Chronicle(loop.plan)
         identity = ControllerIdentity(
             os.getpid(), self._boot.get("node_id", ""), epoch=ledger.epoch, log_path=log_path()

@@ -24,9 +24,6 @@ from meshserve.model.ids import ActorId
 from meshserve.model.options import ActorOptions, DeploymentOptions
 from meshserve.model.replace import replace
 
-CHECK_TIMEOUT_S = 30.0
-"""For an actor to answer a health check; a synchronous one answers between two calls."""
-
 KILL_AGAIN_S = 10.0
 """A kill that has shown no effect for so long is repeated."""
 
@@ -194,7 +191,7 @@ def _check(actors: SeenActors, scene: Scene) -> tuple[SeenActors, tuple[Action, 
     due = [one for one in actors.all.values() if _check_is_due(one, scene.now)]
     for one in due:
         actors = actors.having(replace(one, health=replace(one.health, checking=True)))
-    return actors, tuple(CheckActor(one.id, CHECK_TIMEOUT_S) for one in due)
+    return actors, tuple(CheckActor(one.id, scene.actor_checks.timeout_s) for one in due)
 
 
 def _check_is_due(actor: SeenActor, now: float) -> bool:

@@ -70,7 +70,7 @@ def _fold_actor(seen: Seen, event: ev.ActorEvent, now: float) -> Seen:
     actor = deployment.actors.all.get((event.actor.version, event.actor.name)) if deployment is not None else None
     if deployment is None or actor is None:
         return seen
-    after = fold_actor(deployment, actor, event, now)
+    after = fold_actor(deployment, actor, event, now, seen.actor_checks)
     return seen if after is deployment else replace(seen, deployments={**seen.deployments, deployment.id: after})
 
 

@@ -60,6 +60,7 @@ def plan_parts(
         resources=seen.cluster.resources,
         crowding=lambda: _crowding(seen),
         publish_at=seen.began_at + RECOVERY_S,
+        actor_checks=seen.actor_checks,
         shutting_down=desired.shutting_down,
     )
     kept: Mapping[DeploymentId, Part] = {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from meshserve.core.actions import Action
 from meshserve.core.seen import Resources, SeenDeployment, SeenNode
+from meshserve.core.seen_actors import ActorChecks
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Scene:
         resources: of the cluster, for messages.
         crowding: how many replicas of all deployments each node has; asked only when scaling down.
         publish_at: until then targets are withheld while replicas are being recovered.
+        actor_checks: how the health of shared actors is checked.
         shutting_down: the whole mesh goes away.
         held: deployments that call this one still serve, so it must not go away yet.
     """
@@ -31,6 +33,7 @@ class Scene:
     resources: Resources
     crowding: Callable[[], Mapping[str, int]]
     publish_at: float
+    actor_checks: ActorChecks = field(default_factory=ActorChecks)
     shutting_down: bool = False
     held: bool = False
 

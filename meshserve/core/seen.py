@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from meshserve.core.seen_actors import SeenActors
+from meshserve.core.seen_actors import ActorChecks, SeenActors
 from meshserve.model.control import DesiredDeployment, ReplicaRank
 from meshserve.model.gang import GangContext
 from meshserve.model.ids import DeploymentId, ReplicaId
@@ -322,6 +322,7 @@ class Seen:
         epoch: of this life of the controller; the first part of every published version.
         number: the second part of the version last published.
         began_at: when this life of the controller began.
+        actor_checks: how the health of shared actors is checked.
         listing: the running processes were asked for.
         listed: and are known; nothing is published or started before.
         applications: what was last reported about them.
@@ -335,6 +336,7 @@ class Seen:
     epoch: int = 1
     number: int = 0
     began_at: float = 0.0
+    actor_checks: ActorChecks = field(default_factory=ActorChecks)
     listing: bool = False
     listed: bool = False
     cluster: Cluster = field(default_factory=Cluster)

@@ -25,6 +25,21 @@ class ActorPhase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ActorChecks:
+    """How the health of actors is checked; the same for all.
+
+    Attributes:
+        period_s: from one check to the next.
+        timeout_s: for an answer; a synchronous actor answers between two calls.
+        strikes: failures in a row after which an actor is made anew.
+    """
+
+    period_s: float = 10.0
+    timeout_s: float = 30.0
+    strikes: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class ActorHealth:
     """Health checks of one actor.
 

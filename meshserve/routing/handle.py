@@ -237,9 +237,12 @@ class DeploymentHandle(Generic[T]):
         Probes for Python protocols (`copy.deepcopy`, numpy, notebooks) are answered with AttributeError: a handle
         implements none of them.
         """
-        if name != "__call__" and (name.startswith(("__", "_repr_", "_ipython_"))):
+        options = replace(self._options, method_name=name)
+        if name == "__call__":
+            return self._derive(options, _CallHandle if type(self) is DeploymentHandle else None)
+        if name.startswith(("__", "_repr_", "_ipython_")):
             raise AttributeError(name)
-        return self._derive(replace(self._options, method_name=name))
+        return self._derive(options)
 
     @overload
     def remote(self: DeploymentHandle[_Unknown], *args: Any, **kwargs: Any) -> Any: ...
@@ -388,6 +391,16 @@ class DeploymentHandle(Generic[T]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(deployment={self._deployment_name!r}, app={self._app_name!r})"
+
+
+class _CallHandle(DeploymentHandle[Any]):
+    """`handle.__call__`: for `.remote`, and for those who look there for a signature, as `Mock(spec=handle)` does."""
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise TypeError(f"{self!r} cannot be called itself: call its .remote(...).")
+
+    def __repr__(self) -> str:
+        return f"DeploymentHandle(deployment={self._deployment_name!r}, app={self._app_name!r})"
 
 
 def _rebuild(

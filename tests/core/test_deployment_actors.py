@@ -10,7 +10,7 @@ from meshserve.core import events as ev
 from meshserve.core.deployment import plan_deployment
 from meshserve.core.fold import fold
 from meshserve.core.seen import Phase, Seen, SeenDeployment
-from meshserve.core.seen_actors import ActorPhase
+from meshserve.core.seen_actors import ActorChecks, ActorPhase
 from meshserve.core.status import StatusEvent, transition
 from meshserve.core.weights import actors_version, build_version
 from meshserve.model.actor_environment import RESERVED, actor_environment, actor_in, reserved_in
@@ -182,6 +182,17 @@ def test_three_checks_that_fail_in_a_row_end_an_actor():
     part, actions = planned(seen, want, now)
     assert actions == [ac.KillActor(actor_id(want))]
     assert "is made anew: it did not answer" in part.status.message
+
+
+def test_how_the_health_of_actors_is_checked_is_a_setting():
+    want, checks = wanted(number=1, deployment_actors=(COUNTER,)), ActorChecks(period_s=1.0, timeout_s=0.5, strikes=1)
+    seen = planned(deployment(None), want)[0].seen
+    world = Seen(deployments={MODEL: seen}, actor_checks=checks)
+    world = fold(world, ev.ActorReady(actor_id(want)), 100.0)
+    part = plan_deployment(world.deployments[MODEL], want, scene(101.5, actor_checks=checks))
+    assert ac.CheckActor(actor_id(want), 0.5) in part.actions
+    world = fold(replace(world, deployments={MODEL: part.seen}), ev.ActorUnhealthy(actor_id(want), "no answer"), 101.5)
+    assert [one.phase for one in world.deployments[MODEL].actors.all.values()] == [ActorPhase.BROKEN]
 
 
 def test_actors_stay_while_replicas_of_a_deleted_deployment_end_their_calls():

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from typing import ClassVar
+from unittest import mock
 
 import pytest
 
@@ -196,3 +197,12 @@ def test_a_deployment_that_was_not_run_is_unavailable():
     other = DeploymentHandle("Other", "default")
     with pytest.raises(DeploymentUnavailableError, match="does not run in this process"):
         other.remote(1).result()
+
+
+def test_a_handle_can_stand_model_for_a_mock():
+    handle = serve.run(Adder.bind(2), _local_testing_mode=True)
+    assert mock.Mock(spec=handle).deployment_name is not None
+    assert mock.create_autospec(handle, instance=True).app_name is not None
+    assert handle.__call__.remote(1).result() == 3
+    with pytest.raises(TypeError, match=r"call its \.remote"):
+        handle.__call__(1)
