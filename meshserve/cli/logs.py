@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -13,9 +13,13 @@ from meshserve.api.client import client, wait_for
 from meshserve.api.mesh import connect
 from meshserve.cli.failures import CommandError, reporting
 from meshserve.cli.ingress_flags import address_flag
-from meshserve.cli.log_files import Entry, LogFile
+from meshserve.cli.log_files import Entry
+from meshserve.cli.log_machine import LogMachine, machine, machines
+from meshserve.launch.ray_errands import ErrandError
 from meshserve.model.overview import LogPlace, MeshOverview
 from meshserve.rpc.io_thread import io_thread
+
+R = TypeVar("R")
 
 PAUSE_S = 0.25
 LOOK_S = 3.0
@@ -31,7 +35,7 @@ LOOK_S = 3.0
 def logs(application: str | None, deployment: str | None, lines: int, follow: bool, address: str) -> None:
     """Prints what was logged last: of an application's replicas, or of all processes of the mesh.
 
-    Replicas that are gone are among them. Only files of this machine can be read; those of others are named.
+    Replicas that are gone are among them, and those of other machines of the cluster.
     """
     with reporting("There are no logs"):
         connect(address)
@@ -39,15 +43,13 @@ def logs(application: str | None, deployment: str | None, lines: int, follow: bo
     if application is not None and application not in mesh.applications:
         known = ", ".join(sorted(mesh.applications)) or "none"
         raise CommandError(f"There is no application {application!r}; there are: {known}.")
-    found = chosen(mesh, application, deployment)
-    _name_what_is_elsewhere(found)
-    files = {path: LogFile(path) for path in paths_of(found)}
-    if not files and not follow:
-        raise CommandError("None of these processes keeps a log on this machine.")
-    _print(sorted((one for file in files.values() for one in file.last(lines)), key=_at)[-lines:] if lines else ())
+    found = _Logs(chosen(mesh, application, deployment))
+    if found.are_none and not follow:
+        raise CommandError("None of these processes keeps a log that can be read.")
+    _print(found.last(lines))
     if follow:
         try:
-            _follow(files, application, deployment)
+            _follow(found, application, deployment)
         except KeyboardInterrupt:
             pass
 
@@ -60,32 +62,6 @@ def chosen(mesh: MeshOverview, application: str | None, deployment: str | None) 
         if (application is None or place.application == application)
         and (deployment is None or place.deployment == deployment)
     ]
-
-
-def paths_of(places: Iterable[LogPlace]) -> list[Path]:
-    """The files of this machine, those of replicas that are gone with those of their successors."""
-    found: dict[Path, None] = {}
-    for place in places:
-        path = Path(place.path)
-        if not path.parent.is_dir():
-            continue
-        found[path] = None
-        if place.replica and path.stem.endswith(place.replica):
-            beginning = path.stem.removesuffix(place.replica)
-            siblings = path.parent.iterdir()
-            found |= dict.fromkeys(sorted(one for one in siblings if _is_of(one, beginning)))
-    return list(found)
-
-
-def _is_of(path: Path, beginning: str) -> bool:
-    """Whether a file is the log of a replica, its name beginning so up to the replica's tag."""
-    return path.suffix == ".log" and path.stem.startswith(beginning) and "_" not in path.stem.removeprefix(beginning)
-
-
-def _name_what_is_elsewhere(places: Iterable[LogPlace]) -> None:
-    for place in places:
-        if not Path(place.path).parent.is_dir():
-            click.echo(f"On {place.node_ip or 'another machine'}: {place.path}", err=True)
 
 
 class _Lookout:
@@ -108,18 +84,60 @@ class _Lookout:
         return answer.result() if answer.exception() is None else None
 
 
-def _follow(files: dict[Path, LogFile], application: str | None, deployment: str | None) -> None:
+class _Logs:
+    """The logs of all machines as one; a machine that cannot be asked is named once and left out.
+
+    Args:
+        places: where the first ones are.
+    """
+
+    def __init__(self, places: Iterable[LogPlace]) -> None:
+        self._machines: dict[str, LogMachine] = {}
+        self._lost: set[str] = set()
+        self.look(places)
+
+    @property
+    def are_none(self) -> bool:
+        """Whether there is nothing to read."""
+        return all(one.is_empty for one in self._machines.values())
+
+    def look(self, places: Iterable[LogPlace]) -> None:
+        """Takes in logs that are new."""
+        for where, there in machines(places).items():
+            if where not in self._lost:
+                self._ask(where, self._machines.setdefault(where, machine(where)).look, there)
+
+    def last(self, count: int) -> list[Entry]:
+        """The last entries of all, in order."""
+        found = self._read(LogMachine.last, count)
+        return found[-count:] if count else []
+
+    def more(self) -> list[Entry]:
+        """What was written since, in order."""
+        return self._read(LogMachine.more)
+
+    def _read(self, read: Callable[..., list[Entry]], *args: Any) -> list[Entry]:
+        asked = [self._ask(where, read, one, *args) for where, one in tuple(self._machines.items())]
+        return sorted((entry for found in asked for entry in found or ()), key=lambda entry: entry.at)
+
+    def _ask(self, where: str, ask: Callable[..., R], *args: Any) -> R | None:
+        try:
+            return ask(*args)
+        except ErrandError as error:
+            self._lost.add(where)
+            del self._machines[where]
+            click.echo(f"The logs on {where or 'the head of the cluster'} cannot be read: {error}", err=True)
+            return None
+
+
+def _follow(found: _Logs, application: str | None, deployment: str | None) -> None:
     lookout = _Lookout()
     while True:
-        _print(sorted((one for file in files.values() for one in file.more()), key=_at))
+        _print(found.more())
         time.sleep(PAUSE_S)
         mesh = lookout.news()
-        for path in paths_of(chosen(mesh, application, deployment)) if mesh is not None else ():
-            files.setdefault(path, LogFile(path))
-
-
-def _at(entry: Entry) -> str:
-    return entry.at
+        if mesh is not None:
+            found.look(chosen(mesh, application, deployment))
 
 
 def _print(found: Iterable[Entry]) -> None:

@@ -1,9 +1,10 @@
 """Logs of many processes read as one."""
 
+import pickle
 from pathlib import Path
 
 from meshserve.cli.log_files import Entry, LogFile, entries
-from meshserve.cli.logs import paths_of
+from meshserve.cli.log_machine import HERE, LogMachine, machines, paths_of
 from meshserve.model.overview import LogPlace
 
 
@@ -67,3 +68,27 @@ def test_replicas_that_are_gone_are_read_with_their_successors_and_other_deploym
     assert {path.stem for path in paths_of([place])} == {"replica_shop_Model_dead1", "replica_shop_Model_live1"}
     elsewhere = LogPlace("/no/such/folder/x.log", "10.0.0.2")
     assert paths_of([elsewhere]) == []
+
+
+def test_the_logs_of_another_machine_are_read_there(tmp_path: Path):
+    path = tmp_path / "replica_shop_Model_r1.log"
+    path.write_text(line(1, "one") + "\n" + line(2, "two") + "\n")
+
+    def there(function, *args):
+        return pickle.loads(pickle.dumps(function(*pickle.loads(pickle.dumps(args)))))
+
+    log = LogMachine(there)
+    assert log.is_empty
+    log.look([LogPlace(str(path), "10.0.0.2", "shop", "Model", "r1")])
+    assert not log.is_empty and texts(log.last(1)) == ["two"]
+    with path.open("a") as file:
+        file.write(line(3, "three") + "\n" + line(4, "fo"))
+    assert texts(log.more()) == ["three"]
+    with path.open("a") as file:
+        file.write("ur\n")
+    assert texts(log.more()) == ["four"] and log.more() == []
+
+
+def test_what_is_on_which_machine(tmp_path: Path):
+    here, there = LogPlace(str(tmp_path / "a.log"), "10.0.0.1"), LogPlace("/nowhere/b.log", "10.0.0.2")
+    assert machines([here, there]) == {HERE: [here], "10.0.0.2": [there]}
