@@ -1,8 +1,9 @@
 """Metrics of deployment code: `Counter`, `Gauge`, `Histogram` with the programming model's arguments.
 
 A metric may be made anywhere, also where it is not used: at the top of a module, or in a driver whose code is pickled
-to replicas. Two of the same name in one process are the same one. In a replica, `application`, `deployment` and
-`replica` are added to every series; a tag key `route` is filled in from the request, when there is one.
+to replicas. Two of the same name and tag keys in one process are the same one. In a replica, `application`,
+`deployment` and `replica` are added to every series; a tag key `route` is filled in from the request, when there is
+one.
 """
 
 from __future__ import annotations
@@ -236,13 +237,13 @@ class _UserDeclared(Declared):
 
 
 def _family(declared: Declared, registry: Registry) -> Family:
-    """The series of a name; the same ones for everybody who declares it alike."""
-    family = registry.add(("user metric", declared.name), lambda: Family(declared))
-    if family.declared != declared:
-        raise ValueError(
-            f"There is a metric {declared.name!r} already, with another kind, description, tag keys or boundaries."
-        )
-    return family
+    """The series of a name and its tag keys; the same ones for everybody who declares it so."""
+    first = registry.add(("user metric", declared.name), lambda: Family(declared))
+    key = ("user metric", declared.name, declared.labels)
+    found = first if first.declared.labels == declared.labels else registry.add(key, lambda: Family(declared))
+    if first.declared.kind is not declared.kind or found.declared.buckets != declared.buckets:
+        raise ValueError(f"There is a metric {declared.name!r} already, of another kind or with other boundaries.")
+    return found
 
 
 def _again(kind: type[Any], arguments: tuple[Any, ...], default_tags: dict[str, str]) -> Any:
@@ -266,4 +267,4 @@ def _checked_keys(tag_keys: Sequence[str] | None) -> tuple[str, ...]:
 
 def _check_not_reserved(key: str) -> None:
     if key in RESERVED:
-        raise ValueError(f"The tag {key!r} is set by the mesh and cannot be overridden.")
+        raise ValueError(f"The tag {key!r} is reserved: it is set by the mesh and cannot be overridden.")

@@ -102,12 +102,25 @@ def test_a_name_is_one_that_prometheus_takes_and_the_mesh_does_not_use(name: str
         Gauge(name)
 
 
-def test_two_metrics_of_a_name_are_one_and_must_be_declared_alike() -> None:
+def test_two_metrics_of_a_name_and_tag_keys_are_one() -> None:
     Counter("user_twice", tag_keys=("a",)).inc(tags={"a": "1"})
-    Counter("user_twice", tag_keys=("a",)).inc(tags={"a": "1"})
+    Counter("user_twice", description="Told otherwise.", tag_keys=("a",)).inc(tags={"a": "1"})
     assert line("user_twice_total").endswith(" 2.0")
-    with pytest.raises(ValueError, match="already"):
-        Counter("user_twice", tag_keys=("b",))
+
+
+def test_metrics_of_a_name_with_other_tag_keys_stand_side_by_side() -> None:
+    Gauge("user_beside", tag_keys=("a",)).set(1, {"a": "1"})
+    Gauge("user_beside", tag_keys=("b",)).set(2, {"b": "1"})
+    assert line('user_beside{a="1"').endswith(" 1.0") and line('user_beside{b="1"').endswith(" 2.0")
+    assert process_text().decode().count("# TYPE user_beside gauge") == 1
+
+
+def test_a_name_has_one_kind_and_one_set_of_boundaries() -> None:
+    Histogram("user_kinds", boundaries=[1])
+    with pytest.raises(ValueError, match="of another kind"):
+        Gauge("user_kinds")
+    with pytest.raises(ValueError, match="other boundaries"):
+        Histogram("user_kinds", boundaries=[2])
 
 
 def test_a_metric_goes_through_pickle_with_the_code_that_uses_it() -> None:
