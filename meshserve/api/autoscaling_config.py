@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import cloudpickle
 
-from meshserve.api.checks import config, integer, json_value, mapping, number
+from meshserve.api.checks import config, json_value, mapping, read_integer, read_number
 from meshserve.api.config_class import Config
 from meshserve.api.imports import import_path
 from meshserve.core.scaling_policy import queue_length_policy
@@ -146,21 +147,14 @@ class AutoscalingConfig(Config):
     policy: AutoscalingPolicy = AutoscalingPolicy()
 
     def __post_init__(self) -> None:
-        integer("min_replicas", self.min_replicas, 0)
-        integer("max_replicas", self.max_replicas, 1)
-        if self.max_replicas < self.min_replicas:
-            raise ValueError(
-                f"max_replicas ({self.max_replicas}) must be greater than or equal to "
-                f"min_replicas ({self.min_replicas})!"
-            )
-        if self.initial_replicas is not None:
-            self._check_initial(integer("initial_replicas", self.initial_replicas, 0))
+        self._read("min_replicas", read_integer, 0)
+        self._read("max_replicas", read_integer, 1)
+        self._read("initial_replicas", read_integer, 0)
+        self._check_bounds()
         for name in _POSITIVE:
-            if getattr(self, name) is not None:
-                number(name, getattr(self, name), above=0)
+            self._read(name, partial(read_number, above=0))
         for name in ("upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s"):
-            if getattr(self, name) is not None:
-                number(name, getattr(self, name), least=0)
+            self._read(name, partial(read_number, least=0))
         object.__setattr__(self, "aggregation_function", AggregationFunction(str(self.aggregation_function).lower()))
         object.__setattr__(self, "policy", config("policy", self.policy, AutoscalingPolicy))
         if self.look_back_period_s <= self.metrics_interval_s:
@@ -171,15 +165,19 @@ class AutoscalingConfig(Config):
                 stacklevel=5,
             )
 
-    def _check_initial(self, count: int) -> None:
-        if count < self.min_replicas:
-            raise ValueError(
-                f"min_replicas ({self.min_replicas}) must be less than or equal to initial_replicas ({count})!"
-            )
-        if count > self.max_replicas:
-            raise ValueError(
-                f"max_replicas ({self.max_replicas}) must be greater than or equal to initial_replicas ({count})!"
-            )
+    def _read(self, name: str, read: Callable[..., float], *limits: int) -> None:
+        value = getattr(self, name)
+        if value is not None or name not in _MAY_BE_NONE:
+            object.__setattr__(self, name, read(name, value, *limits))
+
+    def _check_bounds(self) -> None:
+        least, most, initial = self.min_replicas, self.max_replicas, self.initial_replicas
+        if most < least:
+            raise ValueError(f"max_replicas ({most}) must be greater than or equal to min_replicas ({least})!")
+        if initial is not None and initial < least:
+            raise ValueError(f"min_replicas ({least}) must be less than or equal to initial_replicas ({initial})!")
+        if initial is not None and initial > most:
+            raise ValueError(f"max_replicas ({most}) must be greater than or equal to initial_replicas ({initial})!")
 
     @staticmethod
     def default() -> AutoscalingConfig:
@@ -225,6 +223,16 @@ _POSITIVE = (
     "smoothing_factor",
     "upscale_smoothing_factor",
     "downscale_smoothing_factor",
+)
+
+
+_MAY_BE_NONE = (
+    "initial_replicas",
+    "upscaling_factor",
+    "downscaling_factor",
+    "upscale_smoothing_factor",
+    "downscale_smoothing_factor",
+    "downscale_to_zero_delay_s",
 )
 
 

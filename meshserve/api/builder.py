@@ -26,17 +26,20 @@ def application_of(target: Any, arguments: Mapping[str, Any]) -> Application:
     if isinstance(target, Application):
         if arguments:
             raise ValueError(
-                f"Arguments ({', '.join(arguments)}) were given, but the application is built already: "
-                "name a function that builds one."
+                "Arguments can only be passed to an application builder function, and this application is built "
+                f"already: {', '.join(arguments)}."
             )
         return target
     if isinstance(target, Deployment):
         raise TypeError(f"{target!r} is not bound yet: name an application, {target.name}.bind(...).")
     if not inspect.isroutine(target):
-        raise TypeError(f"What is run must be an Application or a function that builds one, not {target!r}.")
+        raise TypeError(f"Expected a built Serve application or an application builder function, not {target!r}.")
     built = target(_argument(target, arguments))
     if not isinstance(built, Application):
-        raise TypeError(f"{target.__qualname__}() must return an Application, not {built!r}.")
+        raise TypeError(
+            f"Application builder functions must return a built application (`Deployment.bind()`); "
+            f"{target.__qualname__}() returned {built!r}."
+        )
     return built
 
 
@@ -44,9 +47,12 @@ def _argument(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) != 1:
         raise TypeError(
-            f"{function.__qualname__}() must take one parameter, the arguments, to build an application; "
-            f"it takes {len(parameters)}."
+            "Application builder functions should take exactly one parameter, the arguments; "
+            f"{function.__qualname__}() takes {len(parameters)}."
         )
-    annotation = typing.get_type_hints(function).get(parameters[0].name)
-    validate = getattr(annotation, "model_validate", None)
+    try:
+        annotation = typing.get_type_hints(function).get(parameters[0].name)
+    except NameError:  # a name of its own scope, in quotes: nobody can look it up
+        annotation = None
+    validate = getattr(annotation, "model_validate", None) or getattr(annotation, "parse_obj", None)  # pydantic 2 or 1
     return dict(arguments) if validate is None else validate(dict(arguments))

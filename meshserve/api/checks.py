@@ -37,6 +37,26 @@ def number(name: str, value: Any, above: float | None = None, least: float | Non
     return float(value)
 
 
+def read_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """As `integer`, also of a number that is written as text, as arguments of builders are, or as a float."""
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            pass
+    return integer(name, int(value) if isinstance(value, float) and value.is_integer() else value, least, most)
+
+
+def read_number(name: str, value: Any, above: float | None = None, least: float | None = None) -> float:
+    """As `number`, also of a number that is written as text."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    return number(name, value, above, least)
+
+
 def json_value(name: str, value: Any) -> Any:
     """A value that JSON can carry.
 

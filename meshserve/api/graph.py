@@ -57,7 +57,7 @@ def build(app: Application, how: Run) -> ApplicationSpec:
         MeshServeException: it has more than one ingress class, or no name.
     """
     if not isinstance(app, Application):
-        raise TypeError(f"What is run must be an Application, made by a deployment's bind(), not {app!r}.")
+        raise TypeError(f"`serve.run` expects an `Application` returned by `Deployment.bind()`, not {app!r}.")
     check_name(how.name)
     graph = _Graph(how)
     ingress = graph.add(rooted(app))

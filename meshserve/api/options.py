@@ -20,7 +20,7 @@ from meshserve.api.actor_options import (
     checked_strategy,
 )
 from meshserve.api.autoscaling_config import AutoscalingConfig, automatic
-from meshserve.api.checks import config, integer, json_value, number
+from meshserve.api.checks import config, json_value, read_integer, read_number
 from meshserve.api.config_class import validation_error
 from meshserve.api.deployment_actors import check_environment, read_actors
 from meshserve.api.gang_config import GangSchedulingConfig, check_gangs
@@ -132,21 +132,22 @@ def _check_placement(options: DeploymentOptions, strategy: bool) -> None:
 def _num_replicas(value: Any) -> int:
     if value is None:
         return 1
-    if isinstance(value, str):
+    if isinstance(value, str) and not value.strip().lstrip("+-").isdigit():
         raise ValueError(f"num_replicas must be a number or 'auto', not {value!r}.")
-    return integer("num_replicas", value, 1)
+    return read_integer("num_replicas", value, 1)
 
 
 def _max_ongoing(value: Any) -> int:
     if value is None:
         raise ValueError("`max_ongoing_requests` must be non-null, got None.")
-    return integer("max_ongoing_requests", value, 1)
+    return read_integer("max_ongoing_requests", value, 1)
 
 
 def _max_queued(value: Any) -> int:
-    if integer("max_queued_requests", value, -sys.maxsize) < -1 or value == 0:
+    limit = read_integer("max_queued_requests", value, -sys.maxsize)
+    if limit < -1 or limit == 0:
         raise ValueError(f"max_queued_requests must be -1 (no limit) or a positive integer, not {value}.")
-    return int(value)
+    return limit
 
 
 def _autoscaling(value: Any) -> Any:
@@ -179,18 +180,18 @@ def _per_node(value: Any) -> int | None:
 
 
 def _rolling(value: Any) -> float:
-    share = number("rolling_update_percentage", value, above=0)
+    share = read_number("rolling_update_percentage", value, above=0)
     if share > 1:
         raise ValueError(f"rolling_update_percentage is a share, above 0 and at most 1, not {share:g}.")
     return share
 
 
 def _above_zero(name: str) -> Callable[[Any], float]:
-    return lambda value: number(name, value, above=0)
+    return lambda value: read_number(name, value, above=0)
 
 
 def _not_negative(name: str) -> Callable[[Any], float]:
-    return lambda value: number(name, value, least=0)
+    return lambda value: read_number(name, value, least=0)
 
 
 READERS: Mapping[str, Callable[[Any], Any]] = {
@@ -210,9 +211,9 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "graceful_shutdown_timeout_s": _not_negative("graceful_shutdown_timeout_s"),
     "health_check_period_s": _above_zero("health_check_period_s"),
     "health_check_timeout_s": _above_zero("health_check_timeout_s"),
-    "max_constructor_retry_count": lambda value: integer("max_constructor_retry_count", value, 1),
+    "max_constructor_retry_count": lambda value: read_integer("max_constructor_retry_count", value, 1),
     "rolling_update_percentage": _rolling,
-    "max_surge_percent": lambda value: integer("max_surge_percent", value, 0, 100),
+    "max_surge_percent": lambda value: read_integer("max_surge_percent", value, 0, 100),
     "logging_config": _logging,
     "gang_scheduling_config": _gangs,
     "deployment_actors": read_actors,

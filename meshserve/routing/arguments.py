@@ -87,7 +87,10 @@ def _to_wait_for(value: Any) -> Upstream | None:
     if hasattr(type(value), "_when_settled"):  # a DeploymentResponse, or a legacy handle's stand-in for one
         return cast(Upstream, value._when_settled)
     if isinstance(value, DeploymentResponseGenerator):
-        raise RuntimeError("A streaming response cannot be an argument of another call: iterate it and pass its items.")
+        raise RuntimeError(
+            "Streaming deployment handle results cannot be passed to downstream handle calls: iterate them and pass "
+            "the items."
+        )
     # The name is compared first, so that a process without Ray never loads it.
     if type(value).__name__ == "ObjectRef" and interop().is_object_ref(value):
         return cast(Upstream, interop().RefArgument(value).when_settled)

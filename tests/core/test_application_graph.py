@@ -127,7 +127,7 @@ def test_bad_names_and_prefixes_are_refused(name: str, prefix: str, error: type[
 
 
 def test_only_applications_are_run() -> None:
-    with pytest.raises(TypeError, match=r"made by a deployment's bind"):
+    with pytest.raises(TypeError, match="expects an .Application. returned by"):
         build(Leaf, Run("app"))  # type: ignore[arg-type]  # wrong on purpose
 
 
@@ -184,6 +184,23 @@ def test_a_builder_gets_its_arguments_as_its_model_reads_them() -> None:
     assert application_of(plain, {"count": "3"})._bound_deployment.init_args == ({"count": "3"},)
     with pytest.raises(ValueError, match="count"):
         application_of(typed, {"count": "many"})
+
+
+def test_a_builder_may_name_its_arguments_in_words_nobody_knows_or_as_an_older_model() -> None:
+    from pydantic import v1
+
+    class Older(v1.BaseModel):
+        count: int
+
+    def quoted(arguments: "OfNoScope") -> Application:  # type: ignore[name-defined]  # noqa: F821 - on purpose
+        return Leaf.bind(arguments["count"])
+
+    def older(arguments: Older) -> Application:
+        return Leaf.bind(arguments.count)
+
+    older.__annotations__["arguments"] = Older
+    assert application_of(quoted, {"count": "3"})._bound_deployment.init_args == ("3",)
+    assert application_of(older, {"count": "3"})._bound_deployment.init_args == (3,)
 
 
 def unbuildable() -> Iterator[tuple[Any, dict[str, str], type[Exception]]]:

@@ -28,7 +28,7 @@ def policy(context):
     ("make", "place", "text"),
     [
         (lambda: AutoscalingConfig(min_replicas=-1), ("min_replicas",), "min_replicas must be at least 0"),
-        (lambda: AutoscalingConfig(min_replicas="1"), ("min_replicas",), "must be an integer"),
+        (lambda: AutoscalingConfig(min_replicas="one"), ("min_replicas",), "must be an integer"),
         (
             lambda: AutoscalingConfig(min_replicas=3, max_replicas=2),
             ("max_replicas",),
@@ -58,7 +58,7 @@ def test_what_is_wrong_is_a_validation_error_with_its_field(make, place, text):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("autoscaling_config", {"min_replicas": "1"}, "min_replicas must be an integer"),
+        ("autoscaling_config", {"min_replicas": "one"}, "min_replicas must be an integer"),
         ("autoscaling_config", {"min_replicas": -1}, "min_replicas must be at least 0"),
         ("max_ongoing_requests", "many", "max_ongoing_requests must be an integer"),
     ],
@@ -67,6 +67,15 @@ def test_wrong_options_of_deployments_are_validation_errors_with_the_option(name
     with pytest.raises(ValidationError, match=text) as caught:
         deployment(**{name: value})(policy)
     assert [mistake["loc"] for mistake in caught.value.errors()] == [(name,)]
+
+
+def test_numbers_may_be_written_as_text_as_arguments_of_builders_are():
+    made = deployment(num_replicas="3", max_ongoing_requests=7.0, health_check_period_s="2.5")(policy)
+    assert (made.num_replicas, made.max_ongoing_requests, made.health_check_period_s) == (3, 7, 2.5)
+    config = AutoscalingConfig(min_replicas="1", max_replicas="4", target_ongoing_requests="1.5")
+    assert config == AutoscalingConfig(min_replicas=1, max_replicas=4, target_ongoing_requests=1.5)
+    with pytest.raises(ValidationError, match=r"must be an integer, not 1\.5"):
+        deployment(num_replicas=1.5)(policy)
 
 
 def test_options_that_are_rays_have_plain_errors():

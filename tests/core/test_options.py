@@ -81,7 +81,7 @@ def test_deployments_are_equal_when_everything_written_is() -> None:
         ({"health_check_period_s": 0}, ValueError, "above 0"),
         ({"health_check_timeout_s": -1}, ValueError, "above 0"),
         ({"graceful_shutdown_timeout_s": -1}, ValueError, "at least 0"),
-        ({"graceful_shutdown_wait_loop_s": "2"}, ValidationError, "number"),
+        ({"graceful_shutdown_wait_loop_s": "two"}, ValidationError, "number"),
         ({"max_constructor_retry_count": 0}, ValueError, "at least 1"),
         ({"rolling_update_percentage": 1.5}, ValueError, "at most 1"),
         ({"max_surge_percent": 101}, ValueError, "from 0 to 100"),

@@ -152,7 +152,7 @@ async def test_a_dry_run_tells_and_does_nothing():
         ({"import_path": "declared_applications:nothing"}, "no attribute 'nothing'"),
         ({"import_path": "no_such_module:app"}, "no module named 'no_such_module'"),
         ({"import_path": "declared_applications:build", "args": {"replicas": "many"}}, "replicas"),
-        ({"args": {"replicas": 1}}, "the application is built already"),
+        ({"args": {"replicas": 1}}, "can only be passed to an application builder function"),
         ({"deployments": [{"name": "Modell"}]}, "Did you mean 'Model'?"),
         ({"deployments": [{"name": "Front", "max_surge_percent": 1, "placement_group_strategy": "PACK"}]}, "bundles"),
         ({"import_path": "declared_applications:scaled", "external_scaler_enabled": True}, "Scaled"),
