@@ -43,7 +43,7 @@ def readiness(
     current = [one for one in applications if one is not None and one.generation >= generation]
     for one in current:
         if one.status == ApplicationState.DEPLOY_FAILED:
-            return Readiness(failure=f"Application {one.name!r} could not be brought up. {one.message}")
+            return Readiness(failure=f"Deploying application {one.name} failed: {one.message}")
     ingress = _ingress(mesh.proxies.values()) if with_ingress else ""
     if ingress and waited_s > INGRESS_GRACE_S and (broken := _broken(mesh.proxies.values())):
         return Readiness(failure=f"The ingress cannot be brought up: {broken}")

@@ -35,7 +35,7 @@ def test_an_application_that_is_not_known_yet_is_waited_for() -> None:
 def test_a_failed_deployment_fails_the_wait_with_its_message() -> None:
     now = readiness(mesh(application("DEPLOY_FAILED", "A: ValueError")), ["app"], 2, with_ingress=True, waited_s=0)
 
-    assert now.failure == "Application 'app' could not be brought up. A: ValueError"
+    assert now.failure == "Deploying application app failed: A: ValueError"
 
 
 def test_what_is_waited_for_is_said_by_deployment() -> None:
