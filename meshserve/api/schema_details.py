@@ -124,6 +124,29 @@ class TargetGroup(BaseModel):
     app_name: str = Field(default="", description="The application; empty for all.")
 
 
+class DurationStats(BaseModel):
+    """How long something took, of late."""
+
+    mean: float = Field(default=0.0, description="In the mean, in seconds.")
+    std: float = Field(default=0.0, description="The standard deviation.")
+    min: float = Field(default=0.0, description="At least.")
+    max: float = Field(default=0.0, description="At most.")
+
+
+class ControllerHealthMetrics(BaseModel):
+    """How the controller does; instants are in seconds since the epoch."""
+
+    timestamp: float = Field(default=0.0, description="When this was measured.")
+    controller_start_time: float = Field(default=0.0, description="When its process began.")
+    uptime_s: float = Field(default=0.0, description="How long ago that was.")
+    last_control_loop_time: float = Field(default=0.0, description="When its loop turned last.")
+    num_control_loops: int = Field(default=0, description="How often it has turned; it does so when there is cause.")
+    loop_duration_s: DurationStats | None = Field(default=None, description="How long the latest turns took.")
+    loops_per_second: float = Field(default=0.0, description="How often it turns, in the mean of its life.")
+    event_loop_delay_s: float = Field(default=0.0, description="How late its event loop was of late.")
+    num_asyncio_tasks: int = Field(default=0, description="How many tasks its event loop has.")
+
+
 class ServeInstanceDetails(BaseModel):
     """A mesh."""
 
@@ -134,6 +157,7 @@ class ServeInstanceDetails(BaseModel):
     proxies: dict[str, ProxyDetails] = Field(description="The proxies, by node.")
     applications: dict[str, ApplicationDetails] = Field(description="The applications, by name.")
     target_capacity: float | None = Field(default=None, ge=0, le=100, description="Of the file, in percent.")
+    controller_health_metrics: ControllerHealthMetrics | None = Field(default=None, description="How that one does.")
     target_groups: list[TargetGroup] = Field(default=[], description="Where load balancers may send requests.")
     restores_unset_config_options: bool = Field(
         default=True, description="Whether an option that leaves the file is the code's again."

@@ -55,6 +55,11 @@ CHAPTERS = (
             Entry("start", "meshserve.cli.start:start", "Start the mesh in a Ray cluster that runs."),
             Entry("status", "meshserve.cli.status:status", "Tell what runs."),
             Entry("top", "meshserve.cli.top:top", "Show rates, latencies, queues and events, live."),
+            Entry(
+                "controller-health",
+                "meshserve.cli.controller_health:controller_health",
+                "Tell how the controller does.",
+            ),
             Entry("logs", "meshserve.cli.logs:logs", "Print what was logged, or follow it."),
             Entry("metrics", "meshserve.cli.metrics:metrics", "Write files for Grafana and Prometheus."),
             Entry("delete", "meshserve.cli.inspection:delete", "Delete an application."),

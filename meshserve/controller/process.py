@@ -40,7 +40,7 @@ from meshserve.model.control import Desired
 from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.rpc.server import start_internal_server
 from meshserve.settings import Settings
-from meshserve.telemetry.control import OverviewMetrics
+from meshserve.telemetry.control import ControlMetrics, OverviewMetrics
 from meshserve.telemetry.log_options import Identity
 from meshserve.telemetry.logs import configure_log, log_path, start_process
 from meshserve.telemetry.loop_lag import watch_loop
@@ -133,7 +133,12 @@ class ControllerProcess:
             os.getpid(), self._boot.get("node_id", ""), epoch=ledger.epoch, log_path=log_path()
         )
         service = ControllerService(
-            ledger, board, declarations, lambda: replace(identity, address=self.address), time.monotonic, ended
+            ledger,
+            board,
+            declarations,
+            lambda: replace(identity, address=self.address, health=PROCESS.recorder(ControlMetrics).health()),
+            time.monotonic,
+            ended,
         )
         watch = WatchService(publisher, loads)
         PROCESS.recorder(OverviewMetrics).overview = service.overview

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator
 
 from meshserve.core import actions as ac
 from meshserve.core import events as ev
+from meshserve.model.controller_health import ControllerHealth
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.overview import MeshOverview
 from meshserve.model.status import ApplicationState, DeploymentState, ProxyState
 from meshserve.telemetry import catalogue
 from meshserve.telemetry.declared import LATENCY_BUCKETS, START_BUCKETS
+from meshserve.telemetry.loop_lag import LoopLag
+from meshserve.telemetry.registry import PROCESS
 from meshserve.telemetry.series import Histogram, Reading
+
+RECENT_TURNS = 100
+"""Of so many turns it is told how long each took."""
 
 
 class ControlMetrics:
@@ -21,6 +29,9 @@ class ControlMetrics:
 
     def __init__(self) -> None:
         self._turns = Histogram(LATENCY_BUCKETS)
+        self._began_at = time.time()
+        self._turned_at = 0.0
+        self._recent_turns: deque[float] = deque(maxlen=RECENT_TURNS)
         self._actions: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._start_failures: Counter[DeploymentId] = Counter()
@@ -32,6 +43,20 @@ class ControlMetrics:
     def turned(self, seconds: float) -> None:
         """The loop has turned once."""
         self._turns.observe(seconds)
+        self._turned_at = time.time()
+        self._recent_turns.append(seconds)
+
+    def health(self) -> ControllerHealth:
+        """How the loop does; on it."""
+        return ControllerHealth(
+            self._began_at,
+            time.time(),
+            self._turns.count,
+            self._turned_at,
+            tuple(self._recent_turns),
+            PROCESS.recorder(LoopLag, "io").latest_s,
+            len(asyncio.all_tasks()),
+        )
 
     def ordered(self, action: ac.Action, now: float) -> None:
         """The loop has ordered an action."""

@@ -22,6 +22,9 @@ class LoopLag:
 
     Args:
         name: "io" or "user".
+
+    Attributes:
+        latest_s: how late it was when it was sampled last.
     """
 
     def __init__(self, name: str) -> None:
@@ -29,6 +32,7 @@ class LoopLag:
         self._lag = Histogram(catalogue.LOOP_LAG.buckets)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due_at = 0.0
+        self.latest_s = 0.0
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Samples a loop for as long as it runs; from any thread. Another loop takes the place of the one before."""
@@ -41,7 +45,8 @@ class LoopLag:
         loop.call_later(PERIOD_S, self._ring, loop)
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._lag.observe(max(time.monotonic() - self._due_at, 0.0))
+        self.latest_s = max(time.monotonic() - self._due_at, 0.0)
+        self._lag.observe(self.latest_s)
         if loop is self._loop:
             self._arm(loop)
 

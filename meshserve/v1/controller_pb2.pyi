@@ -779,6 +779,7 @@ class ControllerInfo(message.Message):
     ADDRESS_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
     LOG_PATH_FIELD_NUMBER: builtins.int
+    HEALTH_FIELD_NUMBER: builtins.int
     pid: builtins.int
     """The operating system's id of its process."""
     node_id: builtins.str
@@ -789,6 +790,10 @@ class ControllerInfo(message.Message):
     """Its epoch."""
     log_path: builtins.str
     """The path of its log; empty for none."""
+    @builtins.property
+    def health(self) -> ControllerHealth:
+        """How its loop does."""
+
     def __init__(
         self,
         *,
@@ -797,10 +802,57 @@ class ControllerInfo(message.Message):
         address: builtins.str = ...,
         epoch: builtins.int = ...,
         log_path: builtins.str = ...,
+        health: ControllerHealth | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["health", b"health"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["address", b"address", "epoch", b"epoch", "health", b"health", "log_path", b"log_path", "node_id", b"node_id", "pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ControllerHealth(message.Message):
+    """How the controller's loop does."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    STARTED_AT_S_FIELD_NUMBER: builtins.int
+    NOW_S_FIELD_NUMBER: builtins.int
+    TURNS_FIELD_NUMBER: builtins.int
+    TURNED_AT_S_FIELD_NUMBER: builtins.int
+    TURN_DURATIONS_S_FIELD_NUMBER: builtins.int
+    LOOP_LAG_S_FIELD_NUMBER: builtins.int
+    TASKS_FIELD_NUMBER: builtins.int
+    started_at_s: builtins.float
+    """When its process began, in seconds since the epoch."""
+    now_s: builtins.float
+    """Now, as the controller knows it, in seconds since the epoch."""
+    turns: builtins.int
+    """How often its loop has turned."""
+    turned_at_s: builtins.float
+    """When it turned last, in seconds since the epoch; 0 for never."""
+    loop_lag_s: builtins.float
+    """How late its event loop was when it was measured last, in seconds."""
+    tasks: builtins.int
+    """How many tasks its event loop has."""
+    @builtins.property
+    def turn_durations_s(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
+        """How long its latest turns took, in seconds, oldest first; a hundred at most."""
+
+    def __init__(
+        self,
+        *,
+        started_at_s: builtins.float = ...,
+        now_s: builtins.float = ...,
+        turns: builtins.int = ...,
+        turned_at_s: builtins.float = ...,
+        turn_durations_s: abc.Iterable[builtins.float] | None = ...,
+        loop_lag_s: builtins.float = ...,
+        tasks: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["address", b"address", "epoch", b"epoch", "log_path", b"log_path", "node_id", b"node_id", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["loop_lag_s", b"loop_lag_s", "now_s", b"now_s", "started_at_s", b"started_at_s", "tasks", b"tasks", "turn_durations_s", b"turn_durations_s", "turned_at_s", b"turned_at_s", "turns", b"turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

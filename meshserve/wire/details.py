@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import fmean, pstdev
 from typing import Any
 
 from meshserve.model.process_names import proxy_name
@@ -25,10 +26,27 @@ def details_from_proto(proto: controller_pb2.StatusResponse) -> dict[str, Any]:
             "actor_name": CONTROLLER_NAME,
             "log_file_path": controller.log_path,
         },
+        "controller_health_metrics": _health(controller.health) if controller.HasField("health") else None,
         "proxies": {one.node_id: _proxy(one) for one in proto.proxies},
         "applications": {one.name: _application(one) for one in proto.applications},
         "target_groups": target_groups(proto.proxies),
         "target_capacity": proto.target_capacity if proto.HasField("target_capacity") else None,
+    }
+
+
+def _health(proto: controller_pb2.ControllerHealth) -> dict[str, Any]:
+    took, up_s = list(proto.turn_durations_s), max(proto.now_s - proto.started_at_s, 0.0)
+    durations = {"mean": fmean(took), "std": pstdev(took), "min": min(took), "max": max(took)} if took else None
+    return {
+        "timestamp": proto.now_s,
+        "controller_start_time": proto.started_at_s,
+        "uptime_s": up_s,
+        "last_control_loop_time": proto.turned_at_s,
+        "num_control_loops": proto.turns,
+        "loop_duration_s": durations,
+        "loops_per_second": proto.turns / up_s if up_s else 0.0,
+        "event_loop_delay_s": proto.loop_lag_s,
+        "num_asyncio_tasks": proto.tasks,
     }
 
 

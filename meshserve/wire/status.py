@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshserve.core.deployment import Part
 from meshserve.core.plan import Plan
 from meshserve.core.seen import SeenDeployment, SeenProxy, SeenReplica
 from meshserve.model.control import DeploymentSpec, DesiredApplication
+from meshserve.model.controller_health import ControllerHealth
 from meshserve.model.ids import DeploymentId
 from meshserve.model.process_names import replica_name
 from meshserve.model.status import ApplicationState, ApplicationStatus
@@ -27,6 +28,7 @@ class ControllerIdentity:
     address: str = ""
     epoch: int = 0
     log_path: str = ""
+    health: ControllerHealth = field(default_factory=ControllerHealth)
 
 
 def status_to_proto(
@@ -49,9 +51,22 @@ def status_to_proto(
             address=identity.address,
             epoch=identity.epoch,
             log_path=identity.log_path,
+            health=_health(identity.health),
         ),
         target_capacity=plan.desired.capacity.target,
         generation=plan.desired.generation,
+    )
+
+
+def _health(health: ControllerHealth) -> controller_pb2.ControllerHealth:
+    return controller_pb2.ControllerHealth(
+        started_at_s=health.started_at,
+        now_s=health.now,
+        turns=health.turns,
+        turned_at_s=health.turned_at,
+        turn_durations_s=health.turn_durations_s,
+        loop_lag_s=health.loop_lag_s,
+        tasks=health.tasks,
     )
 
 

@@ -127,7 +127,7 @@ def test_bad_names_and_prefixes_are_refused(name: str, prefix: str, error: type[
 
 
 def test_only_applications_are_run() -> None:
-    with pytest.raises(TypeError, match="expects an .Application. returned by"):
+    with pytest.raises(TypeError, match=r"expects an `Application` returned by"):
         build(Leaf, Run("app"))  # type: ignore[arg-type]  # wrong on purpose
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from meshserve.api.details import details_of
 from meshserve.core import actions as ac
 from meshserve.core import events as ev
-from meshserve.core.seen import Introduction
+from meshserve.core.plan import Plan
+from meshserve.core.seen import Introduction, Seen
+from meshserve.model.control import Desired
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.overview import ApplicationOverview, DeploymentOverview, MeshOverview, ProxyOverview
 from meshserve.telemetry.control import ControlMetrics, OverviewMetrics
 from meshserve.telemetry.series import Histogram, Recorder
+from meshserve.wire.details import details_from_proto
+from meshserve.wire.status import ControllerIdentity, status_to_proto
 
 MODEL = DeploymentId("shop", "Model")
 REPLICA = ReplicaId(MODEL, "r1")
@@ -94,3 +99,17 @@ def test_a_status_is_one_for_what_it_is_and_zero_for_what_it_could_be() -> None:
         ("meshserve_proxy_status", "HEALTHY"),
     }
     assert found["meshserve_proxy_status", "node", "DRAINED"] == 0
+
+
+async def test_the_controller_tells_how_it_does() -> None:
+    metrics = ControlMetrics()
+    for seconds in (0.1, 0.3):
+        metrics.turned(seconds)
+    health = metrics.health()
+    assert (health.turns, health.turn_durations_s) == (2, (0.1, 0.3))
+    assert health.started_at <= health.turned_at <= health.now and health.tasks >= 1
+    status = status_to_proto(Plan(Desired(), Seen()), ControllerIdentity(health=health), 0.0)
+    told = details_of(details_from_proto(status), "").controller_health_metrics
+    assert told is not None and told.loop_duration_s is not None
+    assert told.num_control_loops == 2 and told.uptime_s >= 0
+    assert (told.loop_duration_s.mean, told.loop_duration_s.max) == (0.2, 0.3)
