@@ -54,22 +54,29 @@ class RouteMatcher:
             path = path[:cut]
 
 
-def label_of(route: ApplicationRoute, path: str) -> str:
+def label_of(route: ApplicationRoute, path: str, method: str = "") -> str:
     """The label of a request: prefix and pattern (`/shop/items/{id}`) when its application has one, else the prefix.
+
+    As in Starlette, the first pattern that takes path and method counts, or else the first that takes the path.
 
     Args:
         route: what `RouteMatcher.match` found.
         path: the full path, prefix included.
+        method: of the request, as `GET`.
     """
     prefix = route.route_prefix or "/"
     if not route.route_patterns:
         return prefix
     base = "" if prefix == "/" else prefix
     rest = path[len(base) :] or "/"
-    for pattern in route.route_patterns:
+    near = ""
+    for written in route.route_patterns:
+        methods, _, pattern = written.rpartition(" ")
         if _compiled(pattern).fullmatch(rest):
-            return base + pattern
-    return prefix
+            if not methods or method in methods.split(","):
+                return base + pattern
+            near = near or base + pattern
+    return near or prefix
 
 
 @lru_cache(maxsize=4096)

@@ -121,7 +121,7 @@ class HttpApp:
     ) -> Call:
         prefix = route.route_prefix or ""
         root_path = self._root_path + prefix if prefix != "/" else self._root_path
-        label = label_of(route, scope["path"][len(self._root_path) :])
+        label = label_of(route, scope["path"][len(self._root_path) :], scope.get("method", ""))
         payload = request_payload(scope, root_path, body)
         return Call(route.ingress, METHOD, kind, payload, facts.context(route.app, label, scope["client"]), deadline)
 

@@ -273,7 +273,10 @@ def _route_patterns(app: Any) -> tuple[str, ...]:
 
 
 def _patterns_below(routes: Any, prefix: str) -> Iterator[str]:
-    """The paths of a Starlette router's routes, with those of included and mounted ones in their place."""
+    """The paths of a Starlette router's routes, with those of included and mounted ones in their place.
+
+    Routes for some methods only are named with them, as `GET,HEAD /items/{id}`.
+    """
     for route in routes:
         included = getattr(route, "effective_route_contexts", None)
         if included is not None:
@@ -288,6 +291,7 @@ def _patterns_below(routes: Any, prefix: str) -> Iterator[str]:
         if below:
             yield from _patterns_below(below, prefix + path)
         elif hasattr(route, "methods") or hasattr(route, "endpoint"):
-            yield prefix + path
+            methods = ",".join(sorted(getattr(route, "methods", None) or ()))
+            yield f"{methods} {prefix}{path}" if methods else prefix + path
         else:
             yield prefix + path + "/{path:path}"

@@ -82,6 +82,14 @@ def test_label_is_the_pattern_that_matched() -> None:
     assert label_of(shop, "/shop/items/7/reviews") == "/shop"
 
 
+def test_label_is_the_first_pattern_for_the_method_or_else_for_the_path() -> None:
+    shop = route("/", ("GET,HEAD /{status}", "PUT /fail", "/ws"))
+    assert label_of(shop, "/fail", "GET") == "/{status}"
+    assert label_of(shop, "/fail", "PUT") == "/fail"
+    assert label_of(shop, "/fail", "PATCH") == "/{status}"
+    assert label_of(shop, "/ws") == "/ws"
+
+
 def test_label_without_patterns_is_the_prefix() -> None:
     assert label_of(route("/"), "/anything") == "/"
     assert label_of(route("/", ("/items/{id}",)), "/items/1") == "/items/{id}"

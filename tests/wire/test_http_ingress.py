@@ -245,7 +245,7 @@ def test_application_is_frozen_when_the_class_is_decorated(shop: Served) -> None
 
 def test_route_patterns_are_known_for_labels(shop: Served) -> None:
     patterns = shop.mesh.user().__meshserve_route_patterns__
-    assert "/price/{value}" in patterns and "/docs" in patterns
+    assert "GET /price/{value}" in patterns and "GET,HEAD /docs" in patterns
 
 
 def test_lifespan_wraps_the_life_of_the_instance() -> None:
@@ -302,7 +302,7 @@ def test_included_routers_keep_their_prefixes() -> None:
     with serving(Family) as served:
         assert served.get("/api/child/inner/grand/3").json() == ["family", 3]
         assert served.post("/api/child/x", json={"name": "y"}).json() == "familyy"
-        assert "/api/child/inner/grand/{n}" in served.mesh.user().__meshserve_route_patterns__
+        assert "GET /api/child/inner/grand/{n}" in served.mesh.user().__meshserve_route_patterns__
 
 
 router_alone = APIRouter(prefix="/r")
@@ -455,7 +455,7 @@ def test_starlette_application_with_mounts_and_middleware() -> None:
         with open("tests/wire/replicas.py") as file:
             assert served.get("/site/files/replicas.py").text == file.read()
         assert served.get("/site/nothing").status_code == 404
-        assert served.mesh.user().__meshserve_route_patterns__ == ("/hello/{name}", "/files/{path:path}")
+        assert served.mesh.user().__meshserve_route_patterns__ == ("GET,HEAD /hello/{name}", "/files/{path:path}")
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
