@@ -58,7 +58,8 @@ def main(boot: Mapping[str, Any]) -> ControllerProcess:
         boot: token, host, and node_id once the process is placed; `callback`, see `controller.callback`.
     """
     io = io_thread()
-    start_process(Identity.of_controller(str(boot.get("node_id", ""))), boot.get("log_dir", ""))
+    who = replace(Identity.of_controller(str(boot.get("node_id", ""))), process=boot.get("process", {}))
+    start_process(who, boot.get("log_dir", ""))
     call_back(boot)
     watch_loop("io", io.loop)
     # A controller that no longer plans must not sit there: Ray starts another one, which recovers.

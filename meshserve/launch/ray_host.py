@@ -29,17 +29,18 @@ class RayHost:
         name: the process's name in the mesh.
         entry: import path `module:function` of the role's main.
         boot: handed to it, completed with what is only known once Ray has placed the process: `node_id`, and `host`,
-            the address to listen on; `node_ip`, and `log_dir`, where Ray keeps its logs. A `host` of loopback is kept,
-            any other is replaced by the address of the node.
+            the address to listen on; `node_ip`; `log_dir`, where Ray keeps its logs; `process`, its names in logs. A
+            `host` of loopback is kept, any other is replaced by the address of the node.
     """
 
     def __init__(self, name: str, entry: str, boot: Mapping[str, Any]) -> None:
-        node_id = ray.get_runtime_context().get_node_id()
+        context = ray.get_runtime_context()
+        node_id = context.get_node_id()
+        named = {"worker_id": context.get_worker_id(), "actor_id": context.get_actor_id(), "actor_name": name}
         node_ip = ray.util.get_node_ip_address()
         host = boot.get("host") if boot.get("host") == LOOPBACK else node_ip
-        self._hosted: Hosted = _import_main(entry)(
-            {**boot, "node_id": node_id, "host": host, "node_ip": node_ip, "log_dir": session_log_dir()}
-        )
+        placed = {"node_id": node_id, "host": host, "node_ip": node_ip, "log_dir": session_log_dir(), "process": named}
+        self._hosted: Hosted = _import_main(entry)({**boot, **placed})
         self._started = Started(name, self._hosted.address, node_id, node_ip, os.getpid())
 
     async def info(self) -> Started:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -62,6 +63,7 @@ def _tell_who(boot: Mapping[str, Any]) -> None:
     """Says to metrics, logs and traces who this is."""
     options = proxy_control_pb2.ProxyOptions.FromString(boot["options"])
     who = Identity.of_proxy(str(boot["node_id"]), boot.get("node_ip", ""), boot.get("worker", ""))
+    who = replace(who, process=boot.get("process", {}))
     log_dir = boot.get("log_dir", "")
     start_process(who, log_dir, json.loads(options.logging_json or "null"))
     default = TracingOptions.from_settings(Settings.from_environment())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -51,6 +52,7 @@ def main(boot: Mapping[str, Any]) -> ReplicaProcess:
 def _tell_who(boot: Mapping[str, Any]) -> None:
     """Says to metrics, logs and traces who this is, and where they find the request that code serves."""
     who = Identity.of_replica(boot["app"], boot["deployment"], boot["replica_tag"], str(boot["node_id"]))
+    who = replace(who, process=boot.get("process", {}))
     log_dir = boot.get("log_dir", "")
     start_process(who, log_dir)
     ask_for_request(get_request_context)

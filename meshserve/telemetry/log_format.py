@@ -121,6 +121,7 @@ class JsonFormat:
             "deployment": who.deployment,
             "replica": who.replica,
             "node_id": who.node_id,
+            **who.process,
         }
         self._who = {name: value for name, value in named.items() if value}
         self._who_text = json.dumps(self._who)[1:-1]
@@ -139,6 +140,7 @@ class JsonFormat:
             "lineno": record.lineno,
             **self._who,
             **_request(current_request()),
+            "timestamp_ns": int(record.created * 1e9),
         }
         line |= {name: getattr(record, name, None) for name in self._attributes}
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}

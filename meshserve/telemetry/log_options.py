@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Identity:
         name: how text lines name it: the component, of a replica `application_deployment`.
         id: a process id, a node's address, a replica's tag.
         worker: the number of a proxy's process that is not its first.
+        process: what else names the process, as fields of JSON lines: `worker_id`, `actor_id`, `actor_name`.
     """
 
     component: str
@@ -35,6 +36,7 @@ class Identity:
     replica: str = ""
     node_id: str = ""
     worker: str = ""
+    process: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of_controller(node_id: str = "") -> Identity:

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from meshserve.telemetry.notices import EVENTS, NOTICES
 from meshserve.user.context import get_request_context
 from meshserve.v1 import controller_pb2, proxy_control_pb2
 
-WHO = Identity.of_replica("shop", "Model", "r1")
+WHO = replace(Identity.of_replica("shop", "Model", "r1"), process={"worker_id": "w1", "actor_name": "a1"})
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 log = logging.getLogger("meshserve.test")
 ported = logging.getLogger("ray.serve")
@@ -133,6 +134,7 @@ def test_json_lines_have_who_the_request_and_what_was_given_besides(folder: Path
     assert line["request_id"] == "id-9" and line["route"] == "/"
     assert (line["application"], line["deployment"], line["replica"]) == ("shop", "Model", "r1")
     assert line["component_name"] == "replica" and line["filename"] == "test_logs.py"
+    assert (line["worker_id"], line["actor_name"]) == ("w1", "a1") and line["timestamp_ns"] > 0
 
 
 def test_a_message_that_does_not_fit_its_arguments_does_not_end_who_logs(
