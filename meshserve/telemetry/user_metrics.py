@@ -149,8 +149,9 @@ class Counter(_Metric):
 
         Raises:
             ValueError: the value is not positive, or a tag has no value.
+            TypeError: the value is no number.
         """
-        if value <= 0:
+        if _checked_number(value) <= 0:
             raise ValueError(f"value must be >0, got {value}: a counter only grows.")
         labels = self._labels(tags)
         with _lock:
@@ -178,13 +179,13 @@ class Gauge(_Metric):
         return _again, (Gauge, self._arguments[:3], self._default_tags)
 
     def set(self, value: float | None, tags: Mapping[str, str] | None = None) -> None:
-        """Sets it; None takes the series away."""
+        """Sets it; None takes the series away. Raises TypeError when it is no number."""
         labels = self._labels(tags)
         with _lock:
             if value is None:
                 self._family.values.pop(labels, None)
             else:
-                self._family.values[labels] = float(value)
+                self._family.values[labels] = float(_checked_number(value))
 
 
 class Histogram(_Metric):
@@ -220,8 +221,9 @@ class Histogram(_Metric):
         return _again, (Histogram, (name, description, boundaries, tag_keys), self._default_tags)
 
     def observe(self, value: float, tags: Mapping[str, str] | None = None) -> None:
-        """Counts one value."""
+        """Counts one value; raises TypeError when it is no number."""
         labels = self._labels(tags)
+        _checked_number(value)
         with _lock:
             found = self._family.distributions.get(labels)
             if found is None:
@@ -263,6 +265,13 @@ def _checked_keys(tag_keys: Sequence[str] | None) -> tuple[str, ...]:
         if not _TAG.fullmatch(key):
             raise ValueError(f"A tag key has letters, digits and _, and no digit first; not {key!r}.")
     return tuple(tag_keys or ())
+
+
+def _checked_number(value: Any) -> Any:
+    """The value, which may be of any type that can be made a float, as arrays of one number are."""
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"value must be int or float, got {type(value)}.")
+    return value
 
 
 def _check_not_reserved(key: str) -> None:

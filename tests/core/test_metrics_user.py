@@ -102,6 +102,16 @@ def test_a_name_is_one_that_prometheus_takes_and_the_mesh_does_not_use(name: str
         Gauge(name)
 
 
+def test_values_are_numbers() -> None:
+    for use in (
+        Counter("user_typed").inc,
+        Gauge("user_typed_now").set,
+        Histogram("user_typed_h", boundaries=[1]).observe,
+    ):
+        with pytest.raises(TypeError, match="value must be int or float, got <class 'str'>"):
+            use("1")  # type: ignore[arg-type]  # wrong on purpose
+
+
 def test_two_metrics_of_a_name_and_tag_keys_are_one() -> None:
     Counter("user_twice", tag_keys=("a",)).inc(tags={"a": "1"})
     Counter("user_twice", description="Told otherwise.", tag_keys=("a",)).inc(tags={"a": "1"})
