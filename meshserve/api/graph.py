@@ -61,7 +61,7 @@ def build(app: Application, how: Run) -> ApplicationSpec:
     check_name(how.name)
     graph = _Graph(how)
     ingress = graph.add(rooted(app))
-    _check_ingresses(graph.deployments)
+    _check_ingresses(how.name, graph.deployments)
     *others, own = [(one.name, one._route_prefix) for one in graph.deployments]
     route_prefix = prefix_in_force(how.route_prefix, own[1], others)
     check_route_prefix(route_prefix)
@@ -174,7 +174,7 @@ def _with_runtime_env(actor: dict[str, Any], program: dict[str, Any] | None) -> 
     return actor
 
 
-def _check_ingresses(deployments: Sequence[Deployment]) -> None:
+def _check_ingresses(application: str, deployments: Sequence[Deployment]) -> None:
     classes = {
         one.name: one.func_or_class
         for one in deployments
@@ -182,7 +182,8 @@ def _check_ingresses(deployments: Sequence[Deployment]) -> None:
     }
     if len(classes) > 1:
         raise MeshServeException(
-            f"An application can have one ingress class, this one has {len(classes)}: {', '.join(sorted(classes))}."
+            f'Found multiple FastAPI deployments in application "{application}": {", ".join(sorted(classes))}. '
+            "Only one deployment of an application may have @serve.ingress."
         )
 
 

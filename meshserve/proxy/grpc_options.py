@@ -51,7 +51,8 @@ class GrpcOptions:
         max_concurrent_rpcs: calls at a time, all clients together; more are refused with RESOURCE_EXHAUSTED.
         max_concurrent_streams: calls at a time of one connection; clients hold more back.
         max_metadata_bytes: of one call, both ways.
-        min_ping_interval_s: clients that ping more often are disconnected.
+        min_ping_interval_s: clients that ping more often are disconnected. gRPC's own defaults are five minutes, and
+            two hours while a connection has no calls.
         max_connection_age_s: connections are closed after that time, so that clients look for new servers.
         max_connection_age_grace_s: how long calls on such a connection may go on.
         max_connection_idle_s: connections without calls are closed after that time.
@@ -219,6 +220,8 @@ def _arguments(options: GrpcOptions) -> list[tuple[str, int]]:
     numbers = {
         "grpc.max_receive_message_length": options.max_receive_message_bytes,
         "grpc.max_send_message_length": options.max_send_message_bytes,
+        # Without it the interval that was chosen would hold only while there are calls.
+        "grpc.keepalive_permit_without_calls": None if options.min_ping_interval_s is None else 1,
         "grpc.max_concurrent_streams": options.max_concurrent_streams,
         "grpc.max_metadata_size": options.max_metadata_bytes,
         "grpc.absolute_max_metadata_size": options.max_metadata_bytes,

@@ -93,7 +93,8 @@ class HttpServer:
         for listener in sockets:
             server = await loop.create_server(self._protocol, sock=listener, ssl=self._config.ssl, backlog=BACKLOG)
             self._servers.append(server)
-        return f"{self._options.host}:{sockets[0].getsockname()[1]}"
+        shown = f"[{host}]" if ":" in host else host
+        return f"{shown}:{sockets[0].getsockname()[1]}"
 
     def _protocol(self) -> IngressProtocol:
         return IngressProtocol(self._config, self._state, self._options)

@@ -10,6 +10,8 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from meshserve.rpc.status_details import abort, refusal, request_id_of
+
 WHOLE_SERVER = ""
 
 LOOK_AGAIN_S = 1.0
@@ -54,8 +56,11 @@ class Health(health_pb2_grpc.HealthServicer):
         """See health.proto."""
         status = self._status(request.service)
         if status == _SERVICE_UNKNOWN:
-            await context.abort(
-                grpc.StatusCode.NOT_FOUND, f"no service or application {request.service!r}; List names those there are"
+            message = f"no service or application {request.service!r}; List names those there are"
+            facts = {"service": request.service[:256]}
+            await abort(
+                context,
+                refusal(grpc.StatusCode.NOT_FOUND, message, "SERVICE_NOT_FOUND", request_id_of(context), facts),
             )
         return health_pb2.HealthCheckResponse(status=status)
 
@@ -70,7 +75,8 @@ class Health(health_pb2_grpc.HealthServicer):
                 await context.write(health_pb2.HealthCheckResponse(status=status))
                 told = status
             if self._closed:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "this server is going away")
+                message, request_id = "this server is going away", request_id_of(context)
+                await abort(context, refusal(grpc.StatusCode.UNAVAILABLE, message, "GOING_AWAY", request_id, {}))
             await _set_within(change, LOOK_AGAIN_S)
 
     async def List(  # noqa: N802 - the RPC's name

@@ -89,13 +89,13 @@ class AsgiIngress:
         """Refuses a subclass whose constructor could not wait for the application.
 
         Raises:
-            TypeError: its `__init__` is not a coroutine function.
+            TypeError: its `__init__`, be it its own or that of a mixin, is not a coroutine function.
         """
         super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls) and not inspect.iscoroutinefunction(vars(cls)["__init__"]):
+        if not inspect.iscoroutinefunction(cls.__init__):
             raise TypeError(
-                f"{cls.__name__} inherits from an ingress class, whose constructor is asynchronous: "
-                "make it `async def __init__` and await super().__init__(...)."
+                f"{cls.__name__}.__init__ must be `async def`, because {cls.__name__} inherits from an ingress class, "
+                "whose constructor is asynchronous: await super().__init__(...) in it."
             )
 
     async def __init__(  # type: ignore[misc]  # the replica awaits what it returns
@@ -214,8 +214,8 @@ def _check_class(app: Any, cls: Any) -> None:
         raise ValueError(f"@serve.ingress must be used with a class, not {cls!r}.")
     if any("__call__" in vars(owner) for owner in cls.__mro__):
         raise ValueError(
-            f"{cls.__name__} defines __call__, but with @serve.ingress the application answers every request: "
-            "make it a route of the application."
+            f"Classes passed to @serve.ingress may not have __call__ method. That of {cls.__name__} would never be "
+            "called, because the application answers every request: make it a route of the application."
         )
     if app is None and not hasattr(cls, BUILD_HOOK):
         raise ValueError(f"@serve.ingress() without an app argument requires {cls.__name__} to define `{BUILD_HOOK}`.")

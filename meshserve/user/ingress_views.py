@@ -128,7 +128,8 @@ def _inject_instance(endpoint: Any) -> None:
     parameters = list(inspect.signature(endpoint).parameters.values())
     if not parameters or parameters[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
         raise MeshServeException(
-            f"{endpoint.__qualname__} is a route of an ingress class, so it must take `self` as its first parameter."
+            "Methods in FastAPI class-based view must have ``self`` as their first argument; "
+            f"{endpoint.__qualname__} has not."
         )
     rest = [
         p.replace(kind=inspect.Parameter.KEYWORD_ONLY) if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD else p

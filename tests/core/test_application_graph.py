@@ -8,7 +8,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from meshserve import Application, DeploymentHandle, deployment
+from meshserve import Application, DeploymentHandle, deployment, ingress
 from meshserve.api.builder import application_of
 from meshserve.api.deploy import RunTarget, specify
 from meshserve.api.graph import Run, build
@@ -124,6 +124,14 @@ def test_a_variable_that_cannot_be_pickled_is_named_where_the_deployment_is_made
 def test_bad_names_and_prefixes_are_refused(name: str, prefix: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         build(Leaf.bind(), Run(name, prefix))
+
+
+def test_two_classes_that_answer_http_in_one_application_are_refused() -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None: ...
+
+    inner = deployment(ingress(answer)(), name="inner").bind()
+    with pytest.raises(MeshServeException, match='multiple FastAPI deployments in application "app": inner, outer'):
+        build(deployment(ingress(answer)(), name="outer").bind(inner), Run("app"))
 
 
 def test_only_applications_are_run() -> None:

@@ -73,6 +73,27 @@ def exchange(
     return answer
 
 
+def answered_pings(address: str, pings: int, timeout_s: float = 10.0) -> int:
+    """Pings a server without ever making a call, each time it has answered; how often it did before it hung up."""
+    host, _, port = address.rpartition(":")
+    connection = h2.connection.H2Connection(_CONFIGURATION)
+    answered = 0
+    with socket.create_connection((host, int(port)), timeout_s) as stream:
+        connection.initiate_connection()
+        connection.ping(answered.to_bytes(8))
+        stream.sendall(connection.data_to_send())
+        while answered < pings and (data := stream.recv(65536)):
+            events = connection.receive_data(data)
+            acknowledged = sum(isinstance(event, h2.events.PingAckReceived) for event in events)
+            answered += acknowledged
+            if any(isinstance(event, h2.events.ConnectionTerminated) for event in events):
+                break
+            if acknowledged:
+                connection.ping(answered.to_bytes(8))
+            stream.sendall(connection.data_to_send())
+    return answered
+
+
 class OneWay:
     """A connection of a client that sends and reads nothing; a context manager, which breaks it off.
 

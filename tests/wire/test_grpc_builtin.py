@@ -46,6 +46,8 @@ async def test_health_knows_the_server_every_application_and_every_service():
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await check(mesh, "three")
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        info = error_info(caught.value)
+        assert (info.reason, info.metadata["service"]) == ("SERVICE_NOT_FOUND", "three")
 
 
 @on_io

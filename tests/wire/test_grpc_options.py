@@ -14,6 +14,7 @@ import trustme
 from conditions import until
 from grpc_app import Shapes, Told, Waiting
 from grpc_mesh import SHAPES, GrpcMesh
+from raw_http2 import answered_pings
 from replicas import on_io
 from rpcs.v1.shapes_pb2 import Note
 from rpcs.v1.shapes_pb2_grpc import ShapesServiceStub
@@ -165,6 +166,14 @@ async def test_an_old_connection_is_told_to_go_and_its_client_comes_back():
         async with asyncio.timeout(10):
             await mesh.channel.wait_for_state_change(state)
         assert await peer() == "peer=ipv4"
+
+
+@on_io
+async def test_a_chosen_ping_interval_holds_on_connections_without_calls_too():
+    async with GrpcMesh({"one": Shapes}, min_ping_interval_s=0) as mesh:
+        assert await asyncio.to_thread(answered_pings, mesh.address, 20) == 20
+    async with GrpcMesh({"one": Shapes}) as mesh:
+        assert await asyncio.to_thread(answered_pings, mesh.address, 20) < 20
 
 
 # -- TLS -------------------------------------------------------------------------------------------------------------

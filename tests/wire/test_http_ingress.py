@@ -556,7 +556,7 @@ class Plain:
     ("app", "target", "error", "text"),
     [
         (bare, hello, ValueError, "must be used with a class"),
-        (bare, Callable, ValueError, "defines __call__"),
+        (bare, Callable, ValueError, "may not have __call__ method"),
         (None, Plain, ValueError, "__serve_build_asgi_app__"),
         (7, Plain, TypeError, "not 7"),
     ],
@@ -574,7 +574,7 @@ def test_route_without_self_is_refused() -> None:
         def route() -> str:  # type: ignore[misc]  # what is tested
             return ""
 
-    with pytest.raises(MeshServeException, match="must take `self`"):
+    with pytest.raises(MeshServeException, match="must have ``self`` as their first argument"):
         ingress(app)(NoSelf)
 
 
@@ -589,10 +589,18 @@ def test_application_that_cannot_travel_is_refused() -> None:
 
 
 def test_subclass_of_an_ingress_class_needs_an_asynchronous_constructor() -> None:
-    with pytest.raises(TypeError, match="async def __init__"):
+    with pytest.raises(TypeError, match=r"Wrong\.__init__ must be `async def`"):
 
         class Wrong(Site):  # type: ignore[misc,valid-type]
             def __init__(self) -> None: ...
+
+    class Mixin:
+        def __init__(self) -> None: ...
+
+    with pytest.raises(TypeError, match=r"Mixed\.__init__ must be `async def`"):
+
+        class Mixed(Mixin, Site):  # type: ignore[misc,valid-type]
+            pass
 
     class Right(Site):  # type: ignore[misc,valid-type]
         async def __init__(self) -> None:

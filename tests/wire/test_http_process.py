@@ -60,6 +60,23 @@ async def started(directory: FakeDirectory, **http: Any) -> AsyncIterator[tuple[
 METADATA = token_metadata(TOKEN)
 
 
+def has_ipv6() -> bool:
+    try:
+        bind("::1", 0)[0].close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_ipv6_address_is_told_as_urls_have_it() -> None:
+    async def answer() -> str:
+        async with started(FakeDirectory(), host="::1") as (process, _stub), httpx.AsyncClient() as client:
+            return (await client.get(f"http://{process.http_address}/-/healthz")).text
+
+    assert io_thread().run(answer(), timeout_s=30) == "Route table is not populated yet."
+
+
 def test_check_says_where_it_serves_and_by_which_routes() -> None:
     async def test() -> None:
         directory = FakeDirectory()
