@@ -52,11 +52,16 @@ class BelowMiddlewares:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """See ASGI. Middlewares may have added headers as text, which ASGI forbids and other servers let pass."""
+        scope["headers"] = [(_as_bytes(name), _as_bytes(value)) for name, value in scope["headers"]]
         if scope["type"] == "http":
             extensions = scope["extensions"]
             scope["extensions"] = extensions | {EXTENSION: SendingClient(extensions[EXTENSION], send)}
         await self._app(scope, receive, send)
+
+
+def _as_bytes(part: bytes | str) -> bytes:
+    return part.encode("latin-1") if isinstance(part, str) else part
 
 
 class SendingClient:

@@ -41,6 +41,21 @@ def middlewares() -> list[Middleware]:
     ]
 
 
+class TextMarker:
+    """Marks requests with a header that is text, where ASGI wants bytes."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["headers"].append((b"x-marked", "text"))
+        await self.app(scope, receive, send)
+
+
+def text_marker() -> list[Middleware]:
+    return [Middleware(TextMarker)]
+
+
 def numbers() -> list[int]:
     return [1, 2, 3]
 
@@ -71,6 +86,11 @@ def test_middlewares_see_requests_and_responses_in_their_order(marks: Served, pa
     answer = marks.get(path)
     assert (answer.status_code, answer.text) == (200, body)
     assert answer.headers.get_list("x-passed") == ["second", "first"]
+
+
+def test_headers_that_a_middleware_adds_as_text_arrive() -> None:
+    with serving(Marks, http=HttpOptions(middlewares_from=f"{__name__}:text_marker")) as served:
+        assert served.get("/").text == "text"
 
 
 def test_middlewares_are_around_what_the_ingress_answers_itself(marks: Served) -> None:
