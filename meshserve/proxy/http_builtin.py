@@ -34,7 +34,7 @@ class Builtin:
         if reason:
             return unavailable(reason)
         routes = {route.route_prefix: route.app for route in self._applications.all() if route.route_prefix is not None}
-        return Answer(200, json.dumps(routes).encode(), b"application/json")
+        return Answer(200, json.dumps(routes, separators=(",", ":")).encode(), b"application/json")
 
     def _unready(self) -> str:
         """Why HTTP clients should go elsewhere; empty when they should not."""

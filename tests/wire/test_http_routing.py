@@ -138,7 +138,7 @@ def test_unknown_path_is_404_and_says_where_the_routes_are(mesh: HttpMesh) -> No
         response = client.get("/ab?q=1")
         assert response.status_code == 404 and response.headers["content-type"].startswith("text/plain")
         assert response.text == f"Path '/ab' not found. Ping {mesh.url}/-/routes for available routes."
-        assert client.get(mesh.url + "/-/routes").json() == {"/a": "a"}
+        assert client.get(mesh.url + "/-/routes").text == '{"/a":"a"}'
 
 
 def test_changed_prefix_takes_effect_and_application_without_prefix_is_unreachable(mesh: HttpMesh) -> None:
