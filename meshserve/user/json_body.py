@@ -9,7 +9,7 @@ from typing import Any
 
 
 def to_json(value: Any) -> bytes:
-    """Compact JSON.
+    """Compact JSON; numbers that are none are written as Python writes them, `NaN` and `Infinity`.
 
     Plain data goes straight through; the rest (models, dataclasses, dates, arrays, frames) passes FastAPI's encoder.
 
@@ -25,7 +25,7 @@ def to_json(value: Any) -> bytes:
 
 
 def _dumps(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def extra_encoders() -> dict[Any, Callable[[Any], Any]]:
