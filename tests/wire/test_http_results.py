@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from http_mesh import Served, serving
+from http_mesh import Served, eventually, serving
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -249,7 +249,7 @@ def test_background_task_runs_behind_the_response() -> None:
     DONE.clear()
     with serving(with_background) as served:
         assert served.get("/").text == "now"
-    assert DONE == ["later"]
+        eventually(lambda: DONE == ["later"])
 
 
 class Bodies:
