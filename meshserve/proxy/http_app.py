@@ -15,8 +15,9 @@ from meshserve.model.targets import ApplicationRoute
 from meshserve.proxy.applications import NOT_POPULATED, Applications
 from meshserve.proxy.http_answers import Answer, Page, not_found, timed_out, too_large, unavailable
 from meshserve.proxy.http_builtin import Builtin
+from meshserve.proxy.http_client import EXTENSION
+from meshserve.proxy.http_direct import Arrived, Connection, DirectRequest
 from meshserve.proxy.http_exchange import Body, ClientGone, Exchange, Receive, Refused, Send
-from meshserve.proxy.http_protocol import EXTENSION
 from meshserve.proxy.http_request import RequestFacts, facts_of, mount
 from meshserve.proxy.http_websocket import WebSocketTunnel
 from meshserve.proxy.in_flight import InFlight
@@ -24,10 +25,6 @@ from meshserve.proxy.metrics_http import WEBSOCKET, HttpRecord
 from meshserve.proxy.metrics_pages import MetricsPages
 from meshserve.proxy.options import HttpOptions
 from meshserve.wire.http import Scope, request_payload
-
-SMALL_BODY_BYTES = 64 * 1024
-"""A body of at most this size is awaited and travels with the head: one item instead of several, and a client that is
-slow to send it takes no slot of a replica. A larger one streams."""
 
 METHOD = "__call__"
 
@@ -87,6 +84,22 @@ class HttpApp:
         finally:
             record.ended(exchange.status)
 
+    def begin(self, connection: Connection, request: Arrived) -> bool:
+        """Serves a request in callbacks; False when it needs more than a call, and nothing was done."""
+        scope, facts = request.scope, request.facts
+        path = self._path(scope)
+        route = None if path in self._builtin else self._applications.match(path)
+        limit_bytes = self._options.max_body_bytes
+        if route is None or (limit_bytes is not None and len(request.body) > limit_bytes):
+            return False
+        deadline = None if facts.timeout_s is None else time.monotonic() + facts.timeout_s
+        record = HttpRecord(scope["method"], facts.request_id, route)
+        call = self._call(route, scope, facts, deadline, CallKind.SERVER_STREAM, request.body)
+        record.called(call)
+        direct = DirectRequest(connection, request, deadline, record, self._in_flight)
+        direct.start(self._applications.service(route).stream(call))
+        return True
+
     async def _serve_route(
         self,
         route: ApplicationRoute,
@@ -103,7 +116,7 @@ class HttpApp:
         source: Body | None = None
         if facts.chunked or facts.content_length:
             source = Body(receive, limit_bytes, self._options.receive_timeout_s)
-            if _is_small(facts):
+            if facts.has_small_body:
                 body, source = await _small_body(source, facts, deadline), None
         kind = CallKind.SERVER_STREAM if source is None else CallKind.BIDI_STREAM
         call = self._call(route, scope, facts, deadline, kind, body)
@@ -160,10 +173,6 @@ class HttpApp:
         host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
         scheme = "https" if scope["scheme"] in ("https", "wss") else "http"
         return not_found(scope["path"], f"{scheme}://{host}{self._root_path}/-/routes")
-
-
-def _is_small(facts: RequestFacts) -> bool:
-    return not facts.expects_continue and facts.content_length is not None and facts.content_length <= SMALL_BODY_BYTES
 
 
 async def _small_body(source: Body, facts: RequestFacts, deadline: float | None) -> bytes:

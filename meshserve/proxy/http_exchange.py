@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 from meshserve.model.call import Payload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.proxy.http_answers import INTERNAL_ERROR, Answer, answer_to, too_large, too_silent
+from meshserve.proxy.http_head import REQUEST_ID
 from meshserve.proxy.http_request import RequestFacts
 from meshserve.routing.service import CallFailed, ReplyStream
 from meshserve.wire.http import (
@@ -28,7 +29,6 @@ from meshserve.wire.http import (
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
-REQUEST_ID = b"x-request-id"
 TRANSFER_ENCODING = b"transfer-encoding"
 
 EARLY_S = 0.05
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class ClientConnection(Protocol):
-    """What an exchange does with the connection that its request came by; see `http_protocol.Client`."""
+    """What an exchange does with the connection that its request came by; see `http_client.Client`."""
 
     def on_lost(self, callback: Callable[[], object] | None) -> None:
         """Calls back when the client is gone; None to stop."""

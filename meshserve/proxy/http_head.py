@@ -2,53 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 BODILESS = (204, 304)
 
+REQUEST_ID = b"x-request-id"
 
-def whole_response(
-    status: int,
-    server_headers: Iterable[tuple[bytes, bytes]],
-    headers: Sequence[bytes],
-    body: bytes,
-    *,
-    is_head: bool,
-    keep_alive: bool,
-) -> tuple[bytes, bool]:
-    """The bytes of a response whose body is known.
 
-    Args:
-        server_headers: those that the server adds to every response.
-        is_head: whether the request's method is HEAD: the headers speak of a body that is not sent.
-        keep_alive: whether the connection may serve another request.
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """The head of a response whose body is known; many responses have the same.
 
-    Returns:
-        The bytes, and whether the connection may serve another request after them.
+    Attributes:
+        lines: status and headers as they are sent, without the empty line.
+        length: the content-length that it says, or None.
+        closes: whether it says that the connection is not to be used further.
+        has_request_id: whether the application named the request itself.
+    """
+
+    status: int
+    lines: bytes
+    length: bytes | None
+    closes: bool
+    has_request_id: bool
+
+    def with_body(
+        self, server_lines: bytes, body: bytes | memoryview, *, is_head: bool, keep_alive: bool, own_lines: bytes = b""
+    ) -> tuple[bytes, bool]:
+        """The bytes of a response.
+
+        Args:
+            server_lines: headers that the server adds to every response, as lines.
+            is_head: whether the request's method is HEAD: the headers speak of a body that is not sent.
+            keep_alive: whether the connection may serve another request.
+            own_lines: further headers of this response, as lines.
+
+        Returns:
+            The bytes, and whether the connection may serve another request after them.
+
+        Raises:
+            ValueError: the headers lie about the body.
+        """
+        bodiless = is_head or self.status in BODILESS
+        length = b"%d" % len(body)
+        if self.length is None:
+            if self.status not in BODILESS:
+                own_lines += b"content-length: " + length + b"\r\n"
+        elif self.length != length and not bodiless:
+            raise ValueError(f"content-length is {self.length!r}, but the body has {len(body)} bytes")
+        if self.closes:
+            keep_alive = False
+        elif not keep_alive:
+            own_lines += b"connection: close\r\n"
+        return b"".join((self.lines, server_lines, own_lines, b"\r\n", b"" if bodiless else body)), keep_alive
+
+
+def response_head(status: int, headers: Sequence[bytes]) -> ResponseHead:
+    """Checks the head of a response.
 
     Raises:
-        ValueError: the headers cannot be sent, or lie about the body.
+        ValueError: it cannot be sent.
     """
     names = [name.lower() for name in headers[::2]]
-    if b"connection" in names and b"close" in headers[2 * names.index(b"connection") + 1].lower():
-        keep_alive = False
-    elif not keep_alive:
-        headers = [*headers, b"connection", b"close"]
+    closes, length = False, None
+    if b"connection" in names:
+        closes = b"close" in headers[2 * names.index(b"connection") + 1].lower()
     if b"content-length" in names:
-        _check_length(headers[2 * names.index(b"content-length") + 1], body, is_head or status in BODILESS)
-    elif status not in BODILESS:
-        headers = [*headers, b"content-length", b"%d" % len(body)]
+        length = headers[2 * names.index(b"content-length") + 1].strip()
     if status not in STATUS_LINE:
         raise ValueError(f"{status} is no status of a response")
-    head = STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % header for header in server_headers) + header_lines(headers)
-    return head + b"\r\n" + (b"" if is_head or status in BODILESS else body), keep_alive
-
-
-def _check_length(announced: bytes, body: bytes, is_bodiless: bool) -> None:
-    if not is_bodiless and announced.strip() != b"%d" % len(body):
-        raise ValueError(f"content-length is {announced!r}, but the body has {len(body)} bytes")
+    return ResponseHead(status, STATUS_LINE[status] + header_lines(headers), length, closes, REQUEST_ID in names)
 
 
 def header_lines(headers: Sequence[bytes]) -> bytes:

@@ -11,8 +11,8 @@ from typing import Any
 
 from starlette.middleware import Middleware
 
+from meshserve.proxy.http_client import EXTENSION, Client
 from meshserve.proxy.http_exchange import Receive, Send
-from meshserve.proxy.http_protocol import EXTENSION, Client
 from meshserve.rpc.import_path import import_object
 from meshserve.wire.http import Scope, pairs
 

@@ -3,122 +3,55 @@
 uvicorn bounds neither the head of a request nor the time a client takes over it. ASGI tells of a lost client only to
 who waits for it, which would cost a task per request, and uvicorn knows no trailers. The connection is therefore
 handed to the application in the scope's extensions, as a `Client`.
+
+A request whose body is small is held back until that is there, which it is at once or with the next packet. It is then
+offered to `begin`, which may serve it in callbacks (`http_direct`). One whose body takes longer becomes a task as any
+other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from meshserve.proxy.http_answers import Answer, head_too_large
-from meshserve.proxy.http_head import header_lines, whole_response
+from meshserve.proxy.http_client import EXTENSION, Client
+from meshserve.proxy.http_direct import Arrived, DirectRequest
+from meshserve.proxy.http_head import header_lines, response_head
+from meshserve.proxy.http_request import facts_of
 from meshserve.proxy.options import HttpOptions
 
-EXTENSION = "meshserve.client"
-"""Where a scope holds its `Client`."""
-
+HOLD_S = 0.05
+"""How long a small body may take before its request becomes a task."""
 
 LINGER_S = 2.0
 """How long a refused client may take to read why."""
 
 
-class Client:
-    """What ASGI has no words for, about the connection that a request came by."""
+class Dated(ServerState):
+    """uvicorn's state of a server.
 
-    __slots__ = ("_cycle", "_protocol")
+    Attributes:
+        lines: the headers that every response has, as lines.
+    """
 
-    def __init__(self, protocol: IngressProtocol) -> None:
-        self._protocol = protocol
-        self._cycle: RequestResponseCycle | None = None
+    lines = b""
 
-    def begin(self, cycle: RequestResponseCycle) -> None:
-        """Says which request this is about; pipelined ones share a connection."""
-        self._cycle = cycle
-
-    def on_lost(self, callback: Callable[[], object] | None) -> None:
-        """Calls back when the client is gone, at once if it is; None to stop."""
-        self._protocol.lost_callback = callback
-        if callback is not None and self._cycle is not None and self._cycle.disconnected:
-            callback()
-
-    async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> None:
-        """Sends a whole response with one write; by two messages it would be two system calls, and two wake-ups of
-        the client.
-
-        Args:
-            headers: a name, its value, the next name, ...
-
-        Raises:
-            ValueError: it cannot be sent as it is; nothing of it was.
-        """
-        cycle = self._cycle
-        if cycle is None:
-            return
-        if cycle.flow.write_paused:
-            await cycle.flow.drain()
-        if cycle.disconnected:
-            return
-        data, cycle.keep_alive = whole_response(
-            status,
-            cycle.default_headers,
-            headers,
-            body,
-            is_head=cycle.scope["method"] == "HEAD",
-            keep_alive=cycle.keep_alive,
-        )
-        cycle.response_started = True
-        cycle.transport.write(data)
-        self._complete(cycle)
-
-    async def send_pieces(self, pieces: Sequence[bytes]) -> None:
-        """Sends pieces of a body that has begun with one write; clients see each as a chunk of its own.
-
-        Raises:
-            RuntimeError: the body is longer than was announced.
-        """
-        cycle = self._cycle
-        if cycle is None:
-            return
-        if not cycle.chunked_encoding or cycle.scope["method"] == "HEAD":
-            await cycle.send({"type": "http.response.body", "body": b"".join(pieces), "more_body": True})
-            return
-        if cycle.flow.write_paused:
-            await cycle.flow.drain()
-        if not cycle.disconnected:
-            cycle.transport.write(b"".join([part for piece in pieces if piece for part in _chunk(piece)]))
-
-    def finish_with_trailers(self, headers: Sequence[bytes]) -> None:
-        """Ends a chunked response with trailers; any other response cannot have any, and just ends."""
-        cycle = self._cycle
-        if cycle is None or cycle.disconnected or cycle.response_complete:
-            return
-        if cycle.chunked_encoding and cycle.scope["method"] != "HEAD":
-            cycle.transport.write(b"0\r\n" + header_lines(headers) + b"\r\n")
-        self._complete(cycle)
-
-    def _complete(self, cycle: RequestResponseCycle) -> None:
-        cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
-
-    def break_off(self) -> None:
-        """Closes the connection in the middle of a response: the only way left to say that it failed."""
-        cycle = self._cycle
-        if cycle is not None:
-            cycle.disconnected = True
-            cycle.transport.close()
+    def show(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Says what every response has."""
+        self.default_headers = headers
+        self.lines = header_lines([part for header in headers for part in header])
 
 
-def _chunk(piece: bytes) -> tuple[bytes, ...]:
-    """A piece of a body in chunked encoding; an empty one would be the body's end."""
-    return b"%x\r\n" % len(piece), piece, b"\r\n"
+Begin: TypeAlias = Callable[["IngressProtocol", Arrived], bool]
+"""Serves a request that is complete; False when it needs a task."""
 
 
 class IngressProtocol(HttpToolsProtocol):
@@ -126,15 +59,20 @@ class IngressProtocol(HttpToolsProtocol):
 
     Args:
         config: uvicorn's.
-        server_state: uvicorn's.
+        server_state: shared by all connections of the server.
         options: the limits.
+        begin: see the module; None when every request is to be a task.
     """
 
-    def __init__(self, config: Config, server_state: ServerState, options: HttpOptions) -> None:
+    server_state: Dated
+
+    def __init__(self, config: Config, server_state: Dated, options: HttpOptions, begin: Begin | None) -> None:
         super().__init__(config, server_state, {}, asyncio.get_running_loop())
         self.lost_callback: Callable[[], object] | None = None
         self._options = options
-        self._client = Client(self)
+        self._begin = begin
+        self._held: Arrived | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
         self._in_head = False
         self._head_bytes = 0
         self._chunk_bytes = 0
@@ -154,6 +92,7 @@ class IngressProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
         self._disarm_head_timer()
+        self._release()
         super().connection_lost(exc)
         if self.lost_callback is not None:
             self.lost_callback()
@@ -174,6 +113,11 @@ class IngressProtocol(HttpToolsProtocol):
             elif self._head_timer is None and not self._refused:
                 self._arm_head_timer()
 
+    def shutdown(self) -> None:
+        """Called when the server stops: a request in hand is the last one."""
+        self._held_for_long()
+        super().shutdown()
+
     # -- a request's head --------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -181,9 +125,6 @@ class IngressProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
-        self._client = Client(self)
-        extensions: dict[str, Any] = {EXTENSION: self._client}
-        self.scope["extensions"] = extensions
 
     def on_headers_complete(self) -> None:
         """Called by the parser; raising ends the connection by way of `send_400_response`."""
@@ -192,9 +133,16 @@ class IngressProtocol(HttpToolsProtocol):
             self._disarm_head_timer()
         if self._spans_chunks or self._chunk_bytes > self._options.max_header_bytes:
             self._check_head()
+        before = self.cycle
+        if self._begin is not None and (before is None or before.response_complete) and self._hold():
+            return
         super().on_headers_complete()
-        if self.cycle is not None:
-            self._client.begin(self.cycle)
+        if self.cycle is not before:
+            self._introduce(self.cycle)
+
+    def _introduce(self, cycle: RequestResponseCycle) -> None:
+        extensions: dict[str, Any] = {EXTENSION: Client(self, cycle)}
+        cycle.scope["extensions"] = extensions
 
     def _check_head(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -214,20 +162,130 @@ class IngressProtocol(HttpToolsProtocol):
             return
         self._refused = True
         self._disarm_head_timer()
-        data, _ = whole_response(
-            answer.status,
-            self.server_state.default_headers,
-            answer.headers(),
-            answer.body,
-            is_head=False,
-            keep_alive=False,
-        )
+        self._release()
+        head = response_head(answer.status, answer.headers())
+        data, _ = head.with_body(self.server_lines, answer.body, is_head=False, keep_alive=False)
         self.transport.write(data)
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self._head_timer = self.loop.call_later(LINGER_S, self.transport.close)
         else:
             self.transport.close()
+
+    # -- a small request ---------------------------------------------------------------------------------------------
+
+    def _hold(self) -> bool:
+        """Holds a request back, if it is one that may be served in callbacks."""
+        parser, scope = self.parser, self.scope
+        if parser.should_upgrade():
+            return False
+        facts = facts_of(self.headers, self._options.request_timeout_s)
+        if not facts.is_plain:
+            return False
+        version = parser.get_http_version()
+        if version != "1.1":
+            scope["http_version"] = version
+        scope["method"] = parser.get_method().decode("ascii")
+        url = httptools.parse_url(self.url)
+        scope["raw_path"] = url.path
+        path = url.path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["query_string"] = url.query or b""
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        self._held = Arrived(scope, facts, b"", keep_alive)  # type: ignore[arg-type]  # uvicorn's scope is a TypedDict
+        if facts.content_length:
+            self._hold_timer = self.loop.call_later(HOLD_S, self._held_for_long)
+        return True
+
+    def _release(self) -> Arrived | None:
+        """Gives up the request that is held back."""
+        held, self._held = self._held, None
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+        return held
+
+    def _held_for_long(self) -> None:
+        held = self._release()
+        if held is not None:
+            self.cycle = self._as_task(held, self.app, complete=False)
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held.body += body
+
+    def on_message_complete(self) -> None:
+        """Called by the parser at a request's end."""
+        held = self._release()
+        if held is not None:
+            assert self._begin is not None
+            if not self._begin(self, held):
+                self.cycle = self._as_task(held, self.app, complete=True)
+            return
+        super().on_message_complete()
+        if self._lingers:
+            self._lingers = False
+            self._disarm_head_timer()
+            idle_s = self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_later(idle_s, self.timeout_keep_alive_handler)
+
+    def _as_task(self, request: Arrived, app: Any, *, complete: bool) -> RequestResponseCycle:
+        """Serves a request as uvicorn would have served it."""
+        cycle = RequestResponseCycle(
+            scope=request.scope,  # type: ignore[arg-type]  # as above
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=request.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.disconnected = self.transport.is_closing()
+        cycle.body += request.body
+        cycle.more_body = not complete
+        if complete or request.body:
+            cycle.message_event.set()
+        self._introduce(cycle)
+        self._start_asgi_task(cycle, app)
+        return cycle
+
+    # -- for direct requests -----------------------------------------------------------------------------------------
+
+    @property
+    def server_lines(self) -> bytes:
+        """See `http_client.Connection`."""
+        return self.server_state.lines
+
+    @property
+    def is_writable(self) -> bool:
+        """See `http_direct.Connection`."""
+        return not self.flow.write_paused
+
+    def serve(self, direct: DirectRequest) -> None:
+        """See `http_direct.Connection`."""
+        self.cycle = direct  # type: ignore[assignment]  # uvicorn asks it for the attributes that a cycle has
+
+    def respond(self, data: bytes, keep_alive: bool) -> None:
+        """See `http_direct.Connection`."""
+        if self._refused or self.transport.is_closing():
+            return
+        self.transport.write(data)
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def resume(self, direct: DirectRequest) -> None:
+        """See `http_direct.Connection`."""
+        cycle, present = self._as_task(direct.request, direct.run, complete=True), cast("object", self.cycle)
+        if present is direct:  # else another one came behind it
+            self.cycle = cycle
 
     # -- a request's body, when its response came first ------------------------------------------------------------
 
@@ -239,15 +297,6 @@ class IngressProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self._lingers = True
             self._arm_head_timer()
-
-    def on_message_complete(self) -> None:
-        """Called by the parser at a request's end."""
-        super().on_message_complete()
-        if self._lingers:
-            self._lingers = False
-            self._disarm_head_timer()
-            idle_s = self.timeout_keep_alive
-            self.timeout_keep_alive_task = self.loop.call_later(idle_s, self.timeout_keep_alive_handler)
 
     # -- the clock -----------------------------------------------------------------------------------------------------
 

@@ -23,8 +23,15 @@ _NAMES: dict[bytes, str] = {
     b"serve-multiplexed-model-id": "model-id",
     b"x-session-id": "session-id",
     b"x_session_id": "session-id",
+    # uvicorn reads these, of clients that it trusts.
+    b"x-forwarded-for": "forwarded",
+    b"x-forwarded-proto": "forwarded",
 }
 """The headers that mean something to the mesh, and what each is called here."""
+
+SMALL_BODY_BYTES = 64 * 1024
+"""A body of at most this size is awaited and travels with the head: one item instead of several, and a client that is
+slow to send it takes no slot of a replica. A larger one streams."""
 
 
 @dataclass(slots=True)
@@ -47,6 +54,23 @@ class RequestFacts:
     timeout_s: float | None
     watches_disconnect: bool
     headers: dict[str, str]
+
+    @property
+    def has_small_body(self) -> bool:
+        """Whether it has a body, of known and small size, that the client does not wait to be asked for."""
+        length = self.content_length
+        return length is not None and length <= SMALL_BODY_BYTES and not self.expects_continue
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it may be served in callbacks, if its body comes at once: a small body or none, nothing unusual."""
+        if self.chunked or self.expects_continue or "forwarded" in self.headers:
+            return False
+        return self.content_length is None or self.content_length <= SMALL_BODY_BYTES
+
+    def request_id_line(self) -> bytes:
+        """The header by which the response names the request, as a line."""
+        return b"x-request-id: " + self.request_id.encode("latin-1") + b"\r\n"
 
     def context(self, app: str, route: str, client: tuple[str, int] | None) -> CallContext:
         """The context of the request's call."""

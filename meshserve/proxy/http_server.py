@@ -16,11 +16,10 @@ from email.utils import formatdate
 from typing import TypeAlias
 
 import uvicorn
-from uvicorn.server import ServerState
 
 from meshserve.proxy.http_exchange import Receive, Send
 from meshserve.proxy.http_middleware import with_middlewares
-from meshserve.proxy.http_protocol import IngressProtocol
+from meshserve.proxy.http_protocol import Begin, Dated, IngressProtocol
 from meshserve.proxy.options import HttpOptions
 from meshserve.wire.http import Scope
 
@@ -38,12 +37,13 @@ class HttpServer:
     Args:
         app: the ingress.
         options: of the ingress; `host` is set.
+        begin: serves complete requests in callbacks where it can; not asked when there are middlewares.
 
     Raises:
         Exception: the middlewares cannot be had; see `with_middlewares`.
     """
 
-    def __init__(self, app: Asgi, options: HttpOptions) -> None:
+    def __init__(self, app: Asgi, options: HttpOptions, begin: Begin | None = None) -> None:
         self._options = options
         self._config = uvicorn.Config(
             with_middlewares(app, options.middlewares_from) if options.middlewares_from else app,
@@ -62,7 +62,8 @@ class HttpServer:
             ssl_ca_certs=options.ssl_ca_certs,
             ssl_cert_reqs=ssl.CERT_REQUIRED if options.ssl_ca_certs else ssl.CERT_NONE,
         )
-        self._state = ServerState()
+        self._begin = None if options.middlewares_from else begin
+        self._state = Dated()
         self._servers: list[asyncio.AbstractServer] = []
         self._clock: asyncio.TimerHandle | None = None
 
@@ -97,11 +98,11 @@ class HttpServer:
         return f"{shown}:{sockets[0].getsockname()[1]}"
 
     def _protocol(self) -> IngressProtocol:
-        return IngressProtocol(self._config, self._state, self._options)
+        return IngressProtocol(self._config, self._state, self._options, self._begin)
 
     def _tick(self) -> None:
         """Renews the date header, once a second."""
-        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self._state.show([(b"date", formatdate(usegmt=True).encode())])
         self._clock = asyncio.get_running_loop().call_later(1.0, self._tick)
 
     async def stop(self, grace_s: float = 0.0) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import time
 
 from meshserve.proxy.http_answers import Answer, answer_to
-from meshserve.proxy.http_exchange import REQUEST_ID, Receive, Send
+from meshserve.proxy.http_exchange import Receive, Send
+from meshserve.proxy.http_head import REQUEST_ID
 from meshserve.proxy.http_request import RequestFacts
 from meshserve.routing.service import CallFailed, ReplyStream
 from meshserve.wire.http import Message, WebSocketDecoder, close_item, message_items, pairs

@@ -6,7 +6,7 @@ import asyncio
 
 
 class InFlight:
-    """Counts requests: `with in_flight: ...` around each. Lives on the I/O thread.
+    """Counts requests: `with in_flight: ...` around each, or `begin` and `end`. Lives on the I/O thread.
 
     Attributes:
         count: requests that are not over.
@@ -19,9 +19,17 @@ class InFlight:
         self._idle: asyncio.Event | None = None
 
     def __enter__(self) -> None:
-        self.count += 1
+        self.begin()
 
     def __exit__(self, *_exception: object) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        """One more request."""
+        self.count += 1
+
+    def end(self) -> None:
+        """A request is over."""
         self.count -= 1
         if not self.count and self._idle is not None:
             self._idle.set()

@@ -20,6 +20,8 @@ SERVER_ERROR = 500
 WEBSOCKET = "WEBSOCKET"
 """Stands where a request has its method."""
 
+_METRICS = PROCESS.recorder(HttpMetrics)
+
 
 class HttpRecord:
     """One request, from its head to the end of its response.
@@ -30,15 +32,16 @@ class HttpRecord:
         route: where its path leads to; None for nowhere.
     """
 
-    __slots__ = ("_began", "_context", "_method", "_metrics", "_span")
+    __slots__ = ("_began", "_context", "_method", "_request_id", "_route", "_span")
 
     def __init__(self, method: str, request_id: str, route: ApplicationRoute | None) -> None:
         self._began = time.monotonic()
         self._method = method
-        self._context = _context_of(request_id, route)
+        self._request_id = request_id
+        self._route = route
+        self._context: CallContext | None = None
         self._span: Any = None
-        self._metrics = PROCESS.recorder(HttpMetrics)
-        self._metrics.began += 1
+        _METRICS.began += 1
 
     def called(self, call: Call) -> None:
         """The request's call is about to be made."""
@@ -57,19 +60,20 @@ class HttpRecord:
     def ended(self, status: int) -> None:
         """The request is over; 0 when its client was gone before there was a status."""
         now, context, status = time.monotonic(), self._context, status or CLIENT_GONE
+        if context is None:
+            context = _context_of(self._request_id, self._route)
         seconds = now - self._began
-        self._metrics.ended(context.app, context.route, self._method, status, seconds)
+        _METRICS.ended(context.app, context.route, self._method, status, seconds)
         if ACCESS.enabled:
             route = context.route or "-"
             ACCESS.add((now, context.request_id, route, self._method, route, str(status), seconds))
-        tracing = active()
-        if self._span is not None and tracing is not None:
+        if self._span is not None and (tracing := active()) is not None:
             failed = f"status {status}" if status >= SERVER_ERROR else ""
             tracing.end(self._span, failed, {"http.response.status_code": status})
 
 
 def _context_of(request_id: str, route: ApplicationRoute | None) -> CallContext:
-    """What is known before there is a call, and all there is if there never is one."""
+    """What is known of a request that never was a call."""
     if route is None:
         return CallContext(request_id)
     return CallContext(request_id, route.app, route.route_prefix or "")

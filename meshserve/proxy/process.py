@@ -141,7 +141,8 @@ class ProxyProcess:
             return
         pages = self._operations.beside(options)
         try:
-            http = HttpServer(HttpApp(self._applications, options, self._in_flight, pages), options)
+            app = HttpApp(self._applications, options, self._in_flight, pages)
+            http = HttpServer(app, options, app.begin)
             self.http_address = await http.start()
         except Exception as error:  # noqa: BLE001 - middlewares are users' code; the controller shows what it raises
             self._fail(error)

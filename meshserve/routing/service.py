@@ -200,6 +200,11 @@ class ReplyStream:
         if self.done:
             listener.on_finished(self.failure, self.finish)
 
+    def keep(self, items: Sequence[Payload]) -> None:
+        """Buffers again: for a listener that gives back what it was told last."""
+        self._listener = None
+        self._items.extendleft(reversed(items))
+
     def on_done(self, callback: Callable[[Failure | None], None]) -> None:
         """Calls back once with the failure when the stream has ended, at once if it has; there is one callback."""
         if self.done:

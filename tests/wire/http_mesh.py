@@ -16,6 +16,7 @@ from meshserve.model.options import DeploymentOptions
 from meshserve.model.targets import ApplicationRoute, RouteTable
 from meshserve.proxy.applications import Applications
 from meshserve.proxy.http_app import HttpApp
+from meshserve.proxy.http_direct import Arrived, Connection
 from meshserve.proxy.http_server import HttpServer
 from meshserve.proxy.in_flight import InFlight
 from meshserve.proxy.options import HttpOptions
@@ -67,8 +68,10 @@ class HttpMesh:
         self.meshes: dict[str, LocalMesh] = {}
         self.routes: dict[str, ApplicationRoute] = {}
         self.version = 0
+        self.direct = 0  # requests served in callbacks
         self.applications = Applications(self.services, NODE)
-        self.server = HttpServer(HttpApp(self.applications, self.options, self.in_flight), self.options)
+        self.app = HttpApp(self.applications, self.options, self.in_flight)
+        self.server = HttpServer(self.app, self.options, self._begin)
         self.url = ""
 
     def start(self) -> None:
@@ -81,6 +84,11 @@ class HttpMesh:
             for replica in mesh.replicas:
                 self.on_io(replica.user.destroy())
             self.on_io(mesh.__aexit__(None, None, None))
+
+    def _begin(self, connection: Connection, request: Arrived) -> bool:
+        taken = self.app.begin(connection, request)
+        self.direct += taken
+        return taken
 
     @staticmethod
     def on_io(coroutine: Any) -> Any:
