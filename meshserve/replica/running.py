@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from meshserve.model.call import Call, Finish, Payload
+from meshserve.model.call import Call, Encoding, Finish, Payload
 from meshserve.model.failure import Failure
 from meshserve.routing.scope import RequestScope
 from meshserve.routing.service import credit_cost, item_cost
@@ -206,6 +206,15 @@ class Running:
             self._user_loop.call_soon_threadsafe(self._wake_sender)
         if self._room_event is not None:
             self._room_event.set()
+
+    def last_item(self) -> Payload | None:
+        """Takes the one item that is left, if it can leave with the end of the call."""
+        if len(self.outbox) != 1 or self.finish is not None:
+            return None
+        item = self.outbox[0]
+        if type(item) is not Payload or item.encoding is Encoding.CLAIM or not item.body or len(item.buffers) > 1:
+            return None
+        return self.outbox.popleft()
 
     @property
     def waits_for_credits(self) -> bool:

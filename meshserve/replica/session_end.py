@@ -226,7 +226,10 @@ class SessionEnd:
             failure = Failure(FailureKind.INVALID, too_large("the result", payload.size_bytes))
             payload = None
         self._door.ended(running, failure)
-        if running.outbox:
+        if failure is None and (item := running.last_item()) is not None:
+            self._streams.pop(running.call_id, None)
+            self._results.append((running, item, None))
+        elif running.outbox:
             self._streams[running.call_id] = running
             self._ends[running.call_id] = (running, payload, failure)
         else:
@@ -340,7 +343,7 @@ class SessionEnd:
                 size += 256
                 continue
             encoding = running.call.payload.encoding
-            if running.finish is None and (payload is None or not payload.buffers):
+            if running.finish is None and (payload is None or len(payload.buffers) <= 1):
                 batches.add(running.call_id, payload, encoding)
             else:
                 fill_result(message.results.add(), running.call_id, payload, encoding, running.finish)

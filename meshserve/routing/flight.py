@@ -148,7 +148,7 @@ class Flight:
         if self.reply is not None:
             self.reply.resolve(payload, failure, finish)
         elif self.stream is not None:
-            if payload is not None and failure is None and not self.call.kind.streams_out:
+            if payload is not None and (payload.body or payload.buffers or not self.call.kind.streams_out):
                 self.stream.push((payload,))
             self.stream.finished(failure, finish)
 

@@ -409,7 +409,7 @@ class Session:
     def _over_plainly(self, batch: replica_pb2.ResultBatch) -> None:
         named = ENCODINGS[batch.encoding] if batch.encoding else None
         flights, owner = self._flights, self._owner
-        for call_id, body in results_from_batch(batch):
+        for call_id, body, buffers in results_from_batch(batch):
             flight = flights.pop(call_id, None)
             if flight is None:
                 if named is Encoding.CLAIM:
@@ -420,7 +420,7 @@ class Session:
             owner.on_over(flight)
             if flight.sent_at:
                 owner.on_answered(flight)
-            payload = Payload(body, named or flight.call.payload.encoding)
+            payload = Payload(body, named or flight.call.payload.encoding, buffers)
             if named is Encoding.CLAIM:
                 payload = attachments().attach(payload) or payload
             flight.finish(payload, None)

@@ -26,7 +26,7 @@ from meshserve.v1 import call_pb2 as meshserve_dot_v1_dot_call__pb2
 from meshserve.v1 import payload_pb2 as meshserve_dot_v1_dot_payload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ameshserve/v1/replica.proto\x12\x0cmeshserve.v1\x1a\x17meshserve/v1/call.proto\x1a\x1ameshserve/v1/payload.proto\"\x85\x02\n\x0eSessionRequest\x12(\n\x06starts\x18\x01 \x03(\x0b\x32\x18.meshserve.v1.StartFrame\x12\'\n\x05items\x18\x02 \x03(\x0b\x32\x18.meshserve.v1.ItemsFrame\x12\x0c\n\x04\x65nds\x18\x03 \x03(\x04\x12\x0f\n\x07\x63\x61ncels\x18\x04 \x03(\x04\x12*\n\x07\x63redits\x18\x05 \x03(\x0b\x32\x19.meshserve.v1.CreditFrame\x12*\n\x07retains\x18\x06 \x03(\x0b\x32\x19.meshserve.v1.RetainFrame\x12)\n\x07\x62\x61tches\x18\x07 \x03(\x0b\x32\x18.meshserve.v1.StartBatch\"\x96\x01\n\nStartBatch\x12*\n\x08template\x18\x01 \x01(\x0b\x32\x18.meshserve.v1.StartFrame\x12\x10\n\x08\x63\x61ll_ids\x18\x02 \x03(\x04\x12\x0e\n\x06\x62odies\x18\x03 \x03(\x0c\x12\x13\n\x0brequest_ids\x18\x04 \x03(\t\x12\x0f\n\x07\x63lients\x18\x05 \x03(\t\x12\x14\n\x0ctimes_left_s\x18\x06 \x03(\x01\"+\n\x0bRetainFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\"\xe7\x02\n\x0fSessionResponse\x12 \n\x04load\x18\x01 \x01(\x0b\x32\x12.meshserve.v1.Load\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x03(\x04\x12-\n\x08rejected\x18\x03 \x03(\x0b\x32\x1b.meshserve.v1.RejectedFrame\x12\'\n\x05items\x18\x04 \x03(\x0b\x32\x18.meshserve.v1.ItemsFrame\x12*\n\x07results\x18\x05 \x03(\x0b\x32\x19.meshserve.v1.ResultFrame\x12*\n\x07\x63redits\x18\x06 \x03(\x0b\x32\x19.meshserve.v1.CreditFrame\x12\x10\n\x08retained\x18\x07 \x03(\x04\x12\x14\n\x0cmemory_probe\x18\x08 \x01(\t\x12\x15\n\rshares_memory\x18\t \x01(\x08\x12\x31\n\x0eresult_batches\x18\n \x03(\x0b\x32\x19.meshserve.v1.ResultBatch\"Y\n\x0bResultBatch\x12\x10\n\x08\x63\x61ll_ids\x18\x01 \x03(\x04\x12\x0e\n\x06\x62odies\x18\x02 \x03(\x0c\x12(\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x16.meshserve.v1.Encoding\"|\n\x04Load\x12\x0f\n\x07ongoing\x18\x01 \x01(\r\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x10\n\x08\x64raining\x18\x03 \x01(\x08\x12\x1d\n\x15multiplexed_model_ids\x18\x04 \x03(\t\x12\x16\n\x0emodels_changed\x18\x05 \x01(\x08\x12\x0b\n\x03own\x18\x06 \x01(\r\"\xf9\x02\n\nStartFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.meshserve.v1.CallKind\x12(\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x16.meshserve.v1.Encoding\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x0f\n\x07\x62uffers\x18\x06 \x03(\x0c\x12*\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x19.meshserve.v1.CallContext\x12\x13\n\x0btime_left_s\x18\x08 \x01(\x01\x12\x17\n\x0finitial_credits\x18\t \x01(\r\x12\x14\n\x0c\x62ypass_limit\x18\n \x01(\x08\x12\x13\n\x0breservation\x18\x0b \x01(\x04\x12\x0f\n\x07reserve\x18\x0c \x01(\x08\x12\x13\n\x0bhas_buffers\x18\r \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pts_claims\x18\x0e \x01(\x08\x12\x18\n\x10\x61\x63\x63\x65pts_segments\x18\x0f \x01(\x08\"h\n\nItemsFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0e\n\x06\x62odies\x18\x02 \x03(\x0c\x12\x0f\n\x07\x62uffers\x18\x03 \x03(\x0c\x12(\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x16.meshserve.v1.Encoding\"/\n\x0b\x43reditFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63redits\x18\x02 \x01(\r\"H\n\rRejectedFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.meshserve.v1.Failure\"\xc4\x01\n\x0bResultFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62uffers\x18\x03 \x03(\x0c\x12(\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x16.meshserve.v1.Encoding\x12&\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x15.meshserve.v1.Failure\x12$\n\x06\x66inish\x18\x06 \x01(\x0b\x32\x14.meshserve.v1.Finish\x12\r\n\x05parts\x18\x07 \x01(\r\"6\n\x0b\x43\x61llRequest\x12\'\n\x05start\x18\x01 \x01(\x0b\x32\x18.meshserve.v1.StartFrame\"\x8a\x01\n\x0c\x43\x61llResponse\x12-\n\x08rejected\x18\x01 \x01(\x0b\x32\x1b.meshserve.v1.RejectedFrame\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x19.meshserve.v1.ResultFrame\x12 \n\x04load\x18\x03 \x01(\x0b\x32\x12.meshserve.v1.Load\"<\n\x11\x43\x61llStreamRequest\x12\'\n\x05start\x18\x01 \x01(\x0b\x32\x18.meshserve.v1.StartFrame\"\x97\x01\n\x12\x43\x61llStreamResponse\x12-\n\x08rejected\x18\x01 \x01(\x0b\x32\x1b.meshserve.v1.RejectedFrame\x12\'\n\x05items\x18\x02 \x01(\x0b\x32\x18.meshserve.v1.ItemsFrame\x12)\n\x06result\x18\x03 \x01(\x0b\x32\x19.meshserve.v1.ResultFrame2\xee\x01\n\x0eReplicaService\x12J\n\x07Session\x12\x1c.meshserve.v1.SessionRequest\x1a\x1d.meshserve.v1.SessionResponse(\x01\x30\x01\x12=\n\x04\x43\x61ll\x12\x19.meshserve.v1.CallRequest\x1a\x1a.meshserve.v1.CallResponse\x12Q\n\nCallStream\x12\x1f.meshserve.v1.CallStreamRequest\x1a .meshserve.v1.CallStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ameshserve/v1/replica.proto\x12\x0cmeshserve.v1\x1a\x17meshserve/v1/call.proto\x1a\x1ameshserve/v1/payload.proto\"\x85\x02\n\x0eSessionRequest\x12(\n\x06starts\x18\x01 \x03(\x0b\x32\x18.meshserve.v1.StartFrame\x12\'\n\x05items\x18\x02 \x03(\x0b\x32\x18.meshserve.v1.ItemsFrame\x12\x0c\n\x04\x65nds\x18\x03 \x03(\x04\x12\x0f\n\x07\x63\x61ncels\x18\x04 \x03(\x04\x12*\n\x07\x63redits\x18\x05 \x03(\x0b\x32\x19.meshserve.v1.CreditFrame\x12*\n\x07retains\x18\x06 \x03(\x0b\x32\x19.meshserve.v1.RetainFrame\x12)\n\x07\x62\x61tches\x18\x07 \x03(\x0b\x32\x18.meshserve.v1.StartBatch\"\xa7\x01\n\nStartBatch\x12*\n\x08template\x18\x01 \x01(\x0b\x32\x18.meshserve.v1.StartFrame\x12\x10\n\x08\x63\x61ll_ids\x18\x02 \x03(\x04\x12\x0e\n\x06\x62odies\x18\x03 \x03(\x0c\x12\x13\n\x0brequest_ids\x18\x04 \x03(\t\x12\x0f\n\x07\x63lients\x18\x05 \x03(\t\x12\x14\n\x0ctimes_left_s\x18\x06 \x03(\x01\x12\x0f\n\x07\x62uffers\x18\x07 \x03(\x0c\"+\n\x0bRetainFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\"\xe7\x02\n\x0fSessionResponse\x12 \n\x04load\x18\x01 \x01(\x0b\x32\x12.meshserve.v1.Load\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x03(\x04\x12-\n\x08rejected\x18\x03 \x03(\x0b\x32\x1b.meshserve.v1.RejectedFrame\x12\'\n\x05items\x18\x04 \x03(\x0b\x32\x18.meshserve.v1.ItemsFrame\x12*\n\x07results\x18\x05 \x03(\x0b\x32\x19.meshserve.v1.ResultFrame\x12*\n\x07\x63redits\x18\x06 \x03(\x0b\x32\x19.meshserve.v1.CreditFrame\x12\x10\n\x08retained\x18\x07 \x03(\x04\x12\x14\n\x0cmemory_probe\x18\x08 \x01(\t\x12\x15\n\rshares_memory\x18\t \x01(\x08\x12\x31\n\x0eresult_batches\x18\n \x03(\x0b\x32\x19.meshserve.v1.ResultBatch\"j\n\x0bResultBatch\x12\x10\n\x08\x63\x61ll_ids\x18\x01 \x03(\x04\x12\x0e\n\x06\x62odies\x18\x02 \x03(\x0c\x12(\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x16.meshserve.v1.Encoding\x12\x0f\n\x07\x62uffers\x18\x04 \x03(\x0c\"|\n\x04Load\x12\x0f\n\x07ongoing\x18\x01 \x01(\r\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x10\n\x08\x64raining\x18\x03 \x01(\x08\x12\x1d\n\x15multiplexed_model_ids\x18\x04 \x03(\t\x12\x16\n\x0emodels_changed\x18\x05 \x01(\x08\x12\x0b\n\x03own\x18\x06 \x01(\r\"\xf9\x02\n\nStartFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.meshserve.v1.CallKind\x12(\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x16.meshserve.v1.Encoding\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x0f\n\x07\x62uffers\x18\x06 \x03(\x0c\x12*\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x19.meshserve.v1.CallContext\x12\x13\n\x0btime_left_s\x18\x08 \x01(\x01\x12\x17\n\x0finitial_credits\x18\t \x01(\r\x12\x14\n\x0c\x62ypass_limit\x18\n \x01(\x08\x12\x13\n\x0breservation\x18\x0b \x01(\x04\x12\x0f\n\x07reserve\x18\x0c \x01(\x08\x12\x13\n\x0bhas_buffers\x18\r \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pts_claims\x18\x0e \x01(\x08\x12\x18\n\x10\x61\x63\x63\x65pts_segments\x18\x0f \x01(\x08\"h\n\nItemsFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0e\n\x06\x62odies\x18\x02 \x03(\x0c\x12\x0f\n\x07\x62uffers\x18\x03 \x03(\x0c\x12(\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x16.meshserve.v1.Encoding\"/\n\x0b\x43reditFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63redits\x18\x02 \x01(\r\"H\n\rRejectedFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.meshserve.v1.Failure\"\xc4\x01\n\x0bResultFrame\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62uffers\x18\x03 \x03(\x0c\x12(\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x16.meshserve.v1.Encoding\x12&\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x15.meshserve.v1.Failure\x12$\n\x06\x66inish\x18\x06 \x01(\x0b\x32\x14.meshserve.v1.Finish\x12\r\n\x05parts\x18\x07 \x01(\r\"6\n\x0b\x43\x61llRequest\x12\'\n\x05start\x18\x01 \x01(\x0b\x32\x18.meshserve.v1.StartFrame\"\x8a\x01\n\x0c\x43\x61llResponse\x12-\n\x08rejected\x18\x01 \x01(\x0b\x32\x1b.meshserve.v1.RejectedFrame\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x19.meshserve.v1.ResultFrame\x12 \n\x04load\x18\x03 \x01(\x0b\x32\x12.meshserve.v1.Load\"<\n\x11\x43\x61llStreamRequest\x12\'\n\x05start\x18\x01 \x01(\x0b\x32\x18.meshserve.v1.StartFrame\"\x97\x01\n\x12\x43\x61llStreamResponse\x12-\n\x08rejected\x18\x01 \x01(\x0b\x32\x1b.meshserve.v1.RejectedFrame\x12\'\n\x05items\x18\x02 \x01(\x0b\x32\x18.meshserve.v1.ItemsFrame\x12)\n\x06result\x18\x03 \x01(\x0b\x32\x19.meshserve.v1.ResultFrame2\xee\x01\n\x0eReplicaService\x12J\n\x07Session\x12\x1c.meshserve.v1.SessionRequest\x1a\x1d.meshserve.v1.SessionResponse(\x01\x30\x01\x12=\n\x04\x43\x61ll\x12\x19.meshserve.v1.CallRequest\x1a\x1a.meshserve.v1.CallResponse\x12Q\n\nCallStream\x12\x1f.meshserve.v1.CallStreamRequest\x1a .meshserve.v1.CallStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,33 +36,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONREQUEST']._serialized_start=98
   _globals['_SESSIONREQUEST']._serialized_end=359
   _globals['_STARTBATCH']._serialized_start=362
-  _globals['_STARTBATCH']._serialized_end=512
-  _globals['_RETAINFRAME']._serialized_start=514
-  _globals['_RETAINFRAME']._serialized_end=557
-  _globals['_SESSIONRESPONSE']._serialized_start=560
-  _globals['_SESSIONRESPONSE']._serialized_end=919
-  _globals['_RESULTBATCH']._serialized_start=921
-  _globals['_RESULTBATCH']._serialized_end=1010
-  _globals['_LOAD']._serialized_start=1012
-  _globals['_LOAD']._serialized_end=1136
-  _globals['_STARTFRAME']._serialized_start=1139
-  _globals['_STARTFRAME']._serialized_end=1516
-  _globals['_ITEMSFRAME']._serialized_start=1518
-  _globals['_ITEMSFRAME']._serialized_end=1622
-  _globals['_CREDITFRAME']._serialized_start=1624
-  _globals['_CREDITFRAME']._serialized_end=1671
-  _globals['_REJECTEDFRAME']._serialized_start=1673
-  _globals['_REJECTEDFRAME']._serialized_end=1745
-  _globals['_RESULTFRAME']._serialized_start=1748
-  _globals['_RESULTFRAME']._serialized_end=1944
-  _globals['_CALLREQUEST']._serialized_start=1946
-  _globals['_CALLREQUEST']._serialized_end=2000
-  _globals['_CALLRESPONSE']._serialized_start=2003
-  _globals['_CALLRESPONSE']._serialized_end=2141
-  _globals['_CALLSTREAMREQUEST']._serialized_start=2143
-  _globals['_CALLSTREAMREQUEST']._serialized_end=2203
-  _globals['_CALLSTREAMRESPONSE']._serialized_start=2206
-  _globals['_CALLSTREAMRESPONSE']._serialized_end=2357
-  _globals['_REPLICASERVICE']._serialized_start=2360
-  _globals['_REPLICASERVICE']._serialized_end=2598
+  _globals['_STARTBATCH']._serialized_end=529
+  _globals['_RETAINFRAME']._serialized_start=531
+  _globals['_RETAINFRAME']._serialized_end=574
+  _globals['_SESSIONRESPONSE']._serialized_start=577
+  _globals['_SESSIONRESPONSE']._serialized_end=936
+  _globals['_RESULTBATCH']._serialized_start=938
+  _globals['_RESULTBATCH']._serialized_end=1044
+  _globals['_LOAD']._serialized_start=1046
+  _globals['_LOAD']._serialized_end=1170
+  _globals['_STARTFRAME']._serialized_start=1173
+  _globals['_STARTFRAME']._serialized_end=1550
+  _globals['_ITEMSFRAME']._serialized_start=1552
+  _globals['_ITEMSFRAME']._serialized_end=1656
+  _globals['_CREDITFRAME']._serialized_start=1658
+  _globals['_CREDITFRAME']._serialized_end=1705
+  _globals['_REJECTEDFRAME']._serialized_start=1707
+  _globals['_REJECTEDFRAME']._serialized_end=1779
+  _globals['_RESULTFRAME']._serialized_start=1782
+  _globals['_RESULTFRAME']._serialized_end=1978
+  _globals['_CALLREQUEST']._serialized_start=1980
+  _globals['_CALLREQUEST']._serialized_end=2034
+  _globals['_CALLRESPONSE']._serialized_start=2037
+  _globals['_CALLRESPONSE']._serialized_end=2175
+  _globals['_CALLSTREAMREQUEST']._serialized_start=2177
+  _globals['_CALLSTREAMREQUEST']._serialized_end=2237
+  _globals['_CALLSTREAMRESPONSE']._serialized_start=2240
+  _globals['_CALLSTREAMRESPONSE']._serialized_end=2391
+  _globals['_REPLICASERVICE']._serialized_start=2394
+  _globals['_REPLICASERVICE']._serialized_end=2632
 # @@protoc_insertion_point(module_scope)

@@ -110,6 +110,7 @@ class StartBatch(message.Message):
     REQUEST_IDS_FIELD_NUMBER: builtins.int
     CLIENTS_FIELD_NUMBER: builtins.int
     TIMES_LEFT_S_FIELD_NUMBER: builtins.int
+    BUFFERS_FIELD_NUMBER: builtins.int
     @builtins.property
     def template(self) -> StartFrame:
         """What the calls have in common. Without call id, body, request id and time left."""
@@ -134,6 +135,10 @@ class StartBatch(message.Message):
     def times_left_s(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
         """Seconds until their deadlines; empty when there are none."""
 
+    @builtins.property
+    def buffers(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """The buffers of their arguments, one each; none when the arguments of this batch have none."""
+
     def __init__(
         self,
         *,
@@ -143,10 +148,11 @@ class StartBatch(message.Message):
         request_ids: abc.Iterable[builtins.str] | None = ...,
         clients: abc.Iterable[builtins.str] | None = ...,
         times_left_s: abc.Iterable[builtins.float] | None = ...,
+        buffers: abc.Iterable[builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["bodies", b"bodies", "call_ids", b"call_ids", "clients", b"clients", "request_ids", b"request_ids", "template", b"template", "times_left_s", b"times_left_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bodies", b"bodies", "buffers", b"buffers", "call_ids", b"call_ids", "clients", b"clients", "request_ids", b"request_ids", "template", b"template", "times_left_s", b"times_left_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -250,13 +256,14 @@ class SessionResponse(message.Message):
 
 @typing.final
 class ResultBatch(message.Message):
-    """Results of calls that succeeded and have nothing but a body."""
+    """Results of calls that succeeded and have nothing but a body, and a buffer at most."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     CALL_IDS_FIELD_NUMBER: builtins.int
     BODIES_FIELD_NUMBER: builtins.int
     ENCODING_FIELD_NUMBER: builtins.int
+    BUFFERS_FIELD_NUMBER: builtins.int
     encoding: payload_pb2.Encoding.ValueType
     """How the bodies are encoded, when it differs from the arguments' encoding; else unspecified."""
     @builtins.property
@@ -265,7 +272,11 @@ class ResultBatch(message.Message):
 
     @builtins.property
     def bodies(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
-        """Their results; empty for the end of a streaming call."""
+        """Their results. Of a streaming call its last item, whose credits it costs; empty when all items were sent before."""
+
+    @builtins.property
+    def buffers(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """The buffers that belong to them, one each; none when the results of this batch have none."""
 
     def __init__(
         self,
@@ -273,10 +284,11 @@ class ResultBatch(message.Message):
         call_ids: abc.Iterable[builtins.int] | None = ...,
         bodies: abc.Iterable[builtins.bytes] | None = ...,
         encoding: payload_pb2.Encoding.ValueType = ...,
+        buffers: abc.Iterable[builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["bodies", b"bodies", "call_ids", b"call_ids", "encoding", b"encoding"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bodies", b"bodies", "buffers", b"buffers", "call_ids", b"call_ids", "encoding", b"encoding"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,8 @@ without a step of Python per field: 9 us a call became 3 at either end, and 4 us
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
 from meshserve.model.call import Call, CallContext, Encoding, Payload
@@ -20,7 +21,7 @@ def fits_batch(call: Call, payload: Payload) -> bool:
     """Whether a call has nothing that a batch has no column for."""
     context = call.context
     return not (
-        payload.buffers
+        len(payload.buffers) > 1
         or call.reserve
         or call.reservation
         or call.bypass_limit
@@ -37,7 +38,18 @@ class StartBatches:
         now: the monotonic clock, to turn deadlines into time left.
     """
 
-    __slots__ = ("_bodies", "_clients", "_frames", "_ids", "_key", "_now", "_requests", "_template", "_times_left")
+    __slots__ = (
+        "_bodies",
+        "_buffers",
+        "_clients",
+        "_frames",
+        "_ids",
+        "_key",
+        "_now",
+        "_requests",
+        "_template",
+        "_times_left",
+    )
 
     def __init__(self, frames: Any, now: float) -> None:
         self._frames = frames
@@ -49,6 +61,7 @@ class StartBatches:
     def _begin(self) -> None:
         self._ids: list[int] = []
         self._bodies: list[bytes] = []
+        self._buffers: list[bytes] = []
         self._requests: list[str] = []
         self._clients: list[str] = []
         self._times_left: list[float] = []
@@ -72,12 +85,15 @@ class StartBatches:
             context.multiplexed_model_id,
             context.session_id,
             context.priority,
+            not payload.buffers,
         )
         if key != self._key:
             self.close()
             self._key, self._template = key, (call, payload, credits)
         self._ids.append(call_id)
         self._bodies.append(payload.body)
+        if payload.buffers:
+            self._buffers.append(bytes(payload.buffers[0]))
         self._requests.append(context.request_id)
         if context.client or self._clients:
             self._clients.extend([""] * (len(self._ids) - 1 - len(self._clients)))
@@ -97,6 +113,7 @@ class StartBatches:
         batch.request_ids.extend(self._requests)
         batch.clients.extend(self._clients)
         batch.times_left_s.extend(self._times_left)
+        batch.buffers.extend(self._buffers)
         self._template = None
         self._begin()
 
@@ -135,6 +152,7 @@ def calls_from_batch(batch: replica_pb2.StartBatch, deployment: DeploymentId, no
     claims, segments, shared = template.accepts_claims, template.accepts_segments, template.context
     times_left = list(batch.times_left_s)
     clients = list(batch.clients)
+    buffers = list(batch.buffers)
     for index, (call_id, body, request_id) in enumerate(
         zip(batch.call_ids, batch.bodies, batch.request_ids, strict=True)
     ):
@@ -144,7 +162,7 @@ def calls_from_batch(batch: replica_pb2.StartBatch, deployment: DeploymentId, no
                 deployment,
                 method,
                 kind,
-                Payload(body, encoding),
+                Payload(body, encoding, (buffers[index],) if buffers else ()),
                 BatchedContext(shared, request_id, clients[index] if clients else ""),
                 now + times_left[index] if times_left else None,
                 False,
@@ -155,7 +173,7 @@ def calls_from_batch(batch: replica_pb2.StartBatch, deployment: DeploymentId, no
 
 
 class ResultBatches:
-    """Fills in the result batches of one message: those of successful calls without buffers and without status.
+    """Fills in the result batches of one message: those of successful calls without status.
 
     Args:
         frames: the repeated field.
@@ -165,30 +183,34 @@ class ResultBatches:
 
     def __init__(self, frames: Any) -> None:
         self._frames = frames
-        self._columns: dict[int, tuple[list[int], list[bytes]]] = {}
+        self._columns: dict[tuple[int, bool], tuple[list[int], list[bytes], list[bytes]]] = {}
 
     def add(self, call_id: int, payload: Payload | None, encoding: Encoding) -> None:
         """Adds a result.
 
         Args:
-            payload: without buffers; None for the end of a stream.
+            payload: with one buffer at most; of a streaming call its last item, None when that was sent before.
             encoding: of the call's arguments; a result of another encoding says so.
         """
         named = 0 if payload is None or payload.encoding is encoding is not Encoding.CLAIM else int(payload.encoding)
-        columns = self._columns.get(named)
+        key = named, payload is not None and bool(payload.buffers)
+        columns = self._columns.get(key)
         if columns is None:
-            columns = self._columns[named] = ([], [])
+            columns = self._columns[key] = ([], [], [])
         columns[0].append(call_id)
         columns[1].append(b"" if payload is None else payload.body)
+        if payload is not None and payload.buffers:
+            columns[2].append(bytes(payload.buffers[0]))
 
     def close(self) -> None:
         """Ends the batches."""
-        for named, (ids, bodies) in self._columns.items():
-            batch = self._frames.add(call_ids=ids, bodies=bodies)
+        for (named, _), (ids, bodies, buffers) in self._columns.items():
+            batch = self._frames.add(call_ids=ids, bodies=bodies, buffers=buffers)
             if named:
                 batch.encoding = named
 
 
-def results_from_batch(batch: replica_pb2.ResultBatch) -> Iterator[tuple[int, bytes]]:
-    """The call ids and bodies of a batch."""
-    return zip(batch.call_ids, batch.bodies, strict=True)
+def results_from_batch(batch: replica_pb2.ResultBatch) -> Iterator[tuple[int, bytes, tuple[bytes, ...]]]:
+    """The call ids, bodies and buffers of a batch."""
+    buffers: Iterable[tuple[bytes, ...]] = zip(batch.buffers, strict=True) if batch.buffers else repeat(())
+    return zip(batch.call_ids, batch.bodies, buffers, strict=False)

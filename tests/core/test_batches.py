@@ -59,7 +59,8 @@ def test_each_call_has_its_own_deadline_and_its_own_client_or_none() -> None:
 def test_what_has_no_column_does_not_fit() -> None:
     plain = call()
     assert fits_batch(plain, plain.payload)
-    assert not fits_batch(plain, Payload(b"", Encoding.PICKLE, [b"buffer"]))
+    assert fits_batch(plain, Payload(b"", Encoding.PICKLE, [b"buffer"]))
+    assert not fits_batch(plain, Payload(b"", Encoding.PICKLE, [b"buffer", b"another"]))
     assert not fits_batch(call(bypass_limit=True), plain.payload)
     assert not fits_batch(call(reserve=True), plain.payload)
     assert not fits_batch(call(reservation=3), plain.payload)
@@ -67,6 +68,26 @@ def test_what_has_no_column_does_not_fit() -> None:
     traced.context.traceparent = "00-1-2-01"
     over_grpc.context.grpc = GrpcCallInfo("ipv4:1.1.1.1:1", "/a.B/C")
     assert not fits_batch(traced, plain.payload) and not fits_batch(over_grpc, plain.payload)
+
+
+def test_buffers_have_a_column_where_there_are_any() -> None:
+    payloads = [Payload(b"a", Encoding.HTTP, (b"1",)), Payload(b"b", Encoding.HTTP, (memoryview(b""),))]
+    calls = [Call(DEPLOYMENT, "m", CallKind.SERVER_STREAM, one, CallContext("r")) for one in payloads]
+    bare = Call(DEPLOYMENT, "m", CallKind.SERVER_STREAM, Payload(b"c", Encoding.HTTP), CallContext("r"))
+    message = sent(*calls, bare)
+    assert len(message.batches) == 2
+    assert [list(one.payload.buffers) for _, one in arrived(message)] == [[b"1"], [b""], []]
+    response = replica_pb2.SessionResponse()
+    batches = ResultBatches(response.result_batches)
+    for number, one in enumerate([*payloads, None, bare.payload], 1):
+        batches.add(number, one, Encoding.HTTP)
+    batches.close()
+    there = {
+        call_id: (body, buffers)
+        for batch in replica_pb2.SessionResponse.FromString(response.SerializeToString()).result_batches
+        for call_id, body, buffers in results_from_batch(batch)
+    }
+    assert there == {1: (b"a", (b"1",)), 2: (b"b", (b"",)), 3: (b"", ()), 4: (b"c", ())}
 
 
 def test_results_say_their_encoding_only_where_it_is_not_that_of_the_arguments() -> None:
@@ -80,6 +101,6 @@ def test_results_say_their_encoding_only_where_it_is_not_that_of_the_arguments()
     there = {
         call_id: (batch.encoding, body)
         for batch in replica_pb2.SessionResponse.FromString(message.SerializeToString()).result_batches
-        for call_id, body in results_from_batch(batch)
+        for call_id, body, _ in results_from_batch(batch)
     }
     assert there == {1: (0, b"one"), 2: (0, b""), 3: (Encoding.CLAIM, b"three"), 4: (Encoding.PICKLE, b"four")}
