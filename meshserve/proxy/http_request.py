@@ -74,6 +74,9 @@ class RequestFacts:
 
     def context(self, app: str, route: str, client: tuple[str, int] | None) -> CallContext:
         """The context of the request's call."""
+        address = f"{client[0]}:{client[1]}" if client else ""
+        if not self.headers:
+            return CallContext(self.request_id, app, route, client=address)
         get = self.headers.get
         return CallContext(
             request_id=self.request_id,
@@ -83,7 +86,7 @@ class RequestFacts:
             session_id=get("session-id", ""),
             traceparent=get("traceparent", ""),
             tracestate=get("tracestate", ""),
-            client=f"{client[0]}:{client[1]}" if client else "",
+            client=address,
         )
 
 
@@ -96,6 +99,8 @@ def facts_of(headers: Headers, default_timeout_s: float | None) -> RequestFacts:
     """
     names = _NAMES
     found = {names[name]: value.decode("latin-1") for name, value in headers if name in names}
+    if not found:
+        return RequestFacts(_new_request_id(), None, False, False, _timeout_s(None, default_timeout_s), True, found)
     get = found.get
     length = get("content-length")
     return RequestFacts(

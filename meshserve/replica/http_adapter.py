@@ -46,38 +46,38 @@ class HttpAdapter:
         if scope["type"] == "websocket":
             invocation.verb = WEBSOCKET
             await self._serve_websocket(invocation, scope)
-        else:
-            invocation.verb = scope["method"]
-            await self._serve_http(invocation, scope, bytes(arguments.buffers[0]) if arguments.buffers else b"")
-        return None
-
-    async def _serve_http(self, invocation: Invocation, scope: Scope, body: bytes) -> None:
-        exchange = HttpExchange(invocation, body)
+            return None
+        invocation.verb = scope["method"]
+        exchange = HttpExchange(invocation, bytes(arguments.buffers[0]) if arguments.buffers else b"")
         try:
             if self._asgi is None:
-                await self._serve_plain(exchange, scope)
-                return
-            scope["state"] = dict(self._asgi.lifespan_state)
-            await self._asgi(scope, exchange.receive, exchange.send)
-            if not exchange.over:
-                raise RuntimeError("The ASGI application returned without completing its response.")
+                return await self._serve_plain(exchange, scope)
+            await self._serve_asgi(self._asgi, exchange, scope)
         finally:
             exchange.close()
+        return None
 
-    async def _serve_plain(self, exchange: HttpExchange, scope: Scope) -> None:
-        if self._call is None:
-            self._call = self._user.method("__call__")
-            self._takes_request = bool(inspect.signature(self._call).parameters)
+    async def _serve_asgi(self, app: AsgiIngress, exchange: HttpExchange, scope: Scope) -> None:
+        scope["state"] = dict(app.lifespan_state)
+        await app(scope, exchange.receive, exchange.send)
+        if not exchange.over:
+            raise RuntimeError("The ASGI application returned without completing its response.")
+
+    async def _serve_plain(self, exchange: HttpExchange, scope: Scope) -> Payload | None:
+        """Calls a plain callable; gives the response back if it is one item."""
+        call = self._call
+        if call is None:
+            call = self._call = self._user.method("__call__")
+            self._takes_request = bool(inspect.signature(call).parameters)
         arguments = (Request(scope, exchange.receive, exchange.send),) if self._takes_request else ()  # type: ignore[arg-type]  # Starlette's messages are mutable mappings
-        response = response_of(await self._result(self._call, arguments))
+        result = await self._user.in_thread(call, *arguments) if self._is_sync else call(*arguments)
+        if inspect.isawaitable(result):
+            result = await result
+        response = response_of(result)
         if isinstance(response, Response):
             await response(scope, exchange.receive, exchange.send)  # type: ignore[arg-type]  # as above
-        else:
-            await exchange.respond(*response)
-
-    async def _result(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        result = await self._user.in_thread(call, *arguments) if self._is_sync else call(*arguments)
-        return await result if inspect.isawaitable(result) else result
+            return None
+        return await exchange.respond(*response)
 
     async def _serve_websocket(self, invocation: Invocation, scope: Scope) -> None:
         exchange = WebSocketExchange(invocation)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from meshserve.model.call import Payload
 from meshserve.replica.adapter import Invocation
 from meshserve.replica.http_channel import Inlet, Outlet
-from meshserve.wire.http import Message, body_end, body_pieces, response_items, trailers_item
+from meshserve.wire.http import PIECE_BYTES, Message, body_end, body_pieces, response_items, trailers_item
 
 DISCONNECT: Message = {"type": "http.disconnect"}
 
@@ -133,12 +133,17 @@ class HttpExchange:
             self._finish()
         await self._outlet.put(items)
 
-    async def respond(self, status: int, headers: Iterable[Iterable[bytes]], body: bytes) -> None:
-        """Sends a whole response."""
+    async def respond(self, status: int, headers: Iterable[Iterable[bytes]], body: bytes) -> Payload | None:
+        """Sends a whole response; gives a small one back instead, to leave as the result of the call."""
         self.started = True
         self._invocation.status = status
         self._finish()
-        await self._outlet.put(response_items(status, headers, body, more=False))
+        items = response_items(status, headers, body, more=False)
+        if len(body) <= PIECE_BYTES:
+            (item,) = items
+            return item
+        await self._outlet.put(items)
+        return None
 
     def _finish(self) -> None:
         self.over = True

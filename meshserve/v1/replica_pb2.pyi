@@ -518,7 +518,7 @@ class ResultFrame(message.Message):
     call_id: builtins.int
     """The call's id."""
     body: builtins.bytes
-    """The result of a unary call."""
+    """The result of a unary call. Of a streaming call its last item, or empty when all items were sent before."""
     encoding: payload_pb2.Encoding.ValueType
     """How the result is encoded, when it differs from the arguments' encoding; else unspecified."""
     parts: builtins.int

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -61,24 +62,49 @@ def request_payload(scope: Scope, root_path: str, body: bytes) -> Payload:
     head.headers.extend(_flat(scope["headers"]))
     if query := scope["query_string"]:
         head.query_string = query
-    if root_path:
-        head.root_path = root_path
     if b"%" in raw_path:
         head.path = scope["path"]
-    if scope["http_version"] != "1.1":
-        head.http_version = scope["http_version"]
-    if scope["scheme"] in ("https", "wss"):
-        head.scheme = scope["scheme"]
-    if client := scope.get("client"):
-        head.client_host, head.client_port = client
-    if server := scope.get("server"):
-        head.server_host, head.server_port = server[0], server[1] or 0
-    if scope["type"] == "http":
-        head.method = scope["method"]
-    else:
-        head.websocket = True
+    is_http = scope["type"] == "http"
+    if not is_http:
         head.subprotocols.extend(scope["subprotocols"])
-    return Payload(head.SerializeToString(), Encoding.HTTP, (body,) if body else ())
+    shared = _shared_head(
+        scope["method"] if is_http else None,
+        root_path,
+        scope["http_version"],
+        scope["scheme"],
+        scope.get("client"),
+        scope.get("server"),
+    )
+    # Serialized messages one after the other are the message with the fields of both.
+    return Payload(head.SerializeToString() + shared, Encoding.HTTP, (body,) if body else ())
+
+
+@lru_cache(maxsize=4096)
+def _shared_head(
+    method: str | None,
+    root_path: str,
+    http_version: str,
+    scheme: str,
+    client: tuple[str, int] | None,
+    server: tuple[str, int | None] | None,
+) -> bytes:
+    """What requests of one connection have in common, as a serialized head; without a method that of a WebSocket."""
+    head = http_pb2.HttpRequestHead()
+    if root_path:
+        head.root_path = root_path
+    if http_version != "1.1":
+        head.http_version = http_version
+    if scheme in ("https", "wss"):
+        head.scheme = scheme
+    if client:
+        head.client_host, head.client_port = client
+    if server:
+        head.server_host, head.server_port = server[0], server[1] or 0
+    if method is None:
+        head.websocket = True
+    else:
+        head.method = method
+    return head.SerializeToString()
 
 
 def scope_of(payload: Payload) -> Scope:
@@ -142,16 +168,10 @@ def response_items(
         more: whether the body goes on after that.
         trailers: whether trailers follow it.
     """
-    event = http_pb2.HttpEvent()
-    start = event.response_start
-    start.status = status
-    start.headers.extend(_flat(headers))
-    if trailers:
-        start.trailers = True
     complete = not more and not trailers and len(body) <= PIECE_BYTES
-    if complete:
-        start.complete = True
-    yield _with_buffer(event, body[:PIECE_BYTES])
+    names = tuple(_flat(headers))
+    start = (_few_headers if len(names) <= FEW_NAMES else _response_start)(status, names, trailers, complete)
+    yield Payload(start, Encoding.HTTP, (body[:PIECE_BYTES],) if body else ())
     if complete:
         return
     rest = body[PIECE_BYTES:]
@@ -159,6 +179,26 @@ def response_items(
         yield from body_end(rest)
     elif rest:
         yield from body_pieces(rest)
+
+
+FEW_NAMES = 8
+"""Names and values of a response that may well be those of the next one, too: its start is remembered."""
+
+
+def _response_start(status: int, headers: tuple[bytes, ...], trailers: bool, complete: bool) -> bytes:
+    """The start of a response as a serialized event."""
+    event = http_pb2.HttpEvent()
+    start = event.response_start
+    start.status = status
+    start.headers.extend(headers)
+    if trailers:
+        start.trailers = True
+    if complete:
+        start.complete = True
+    return event.SerializeToString()
+
+
+_few_headers = lru_cache(maxsize=512)(_response_start)
 
 
 def trailers_item(headers: Iterable[Iterable[bytes]], *, more: bool) -> Payload:
