@@ -64,6 +64,7 @@ class Applications:
         self._seen_replicas = has_replicas is None
         self._matcher = RouteMatcher()
         self._by_name: dict[str, ApplicationRoute] = {}
+        self._ready: dict[str, tuple[ApplicationRoute, Service]] = {}
         self._on_change: list[Callable[[], None]] = []
         services.watch_routes(self._replace)
 
@@ -74,8 +75,8 @@ class Applications:
         self.routed = self.routed or any(route.route_prefix is not None for route in table.applications)
         self._matcher = RouteMatcher(table.applications)
         self._by_name = {route.app: route for route in table.applications}
-        for route in table.applications:
-            self._services.service(route.ingress)  # so that the first request finds its replicas known
+        # Made now, so that the first request finds its replicas known.
+        self._ready = {route.app: (route, self._services.service(route.ingress)) for route in table.applications}
         for on_change in self._on_change:
             on_change()
 
@@ -99,7 +100,10 @@ class Applications:
 
     def service(self, route: ApplicationRoute) -> Service:
         """The stack that leads to an application's ingress deployment."""
-        return self._services.service(route.ingress)
+        of, service = self._ready.get(route.app, (None, None))
+        if of is not route or service is None:  # it was replaced while the request waited for its body
+            return self._services.service(route.ingress)
+        return service
 
     def serves(self, route: ApplicationRoute) -> bool:
         """Whether an application takes calls; one that is scaled to zero does."""

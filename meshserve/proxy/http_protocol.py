@@ -73,6 +73,8 @@ class IngressProtocol(HttpToolsProtocol):
         self._begin = begin
         self._held: Arrived | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._in_head = False
         self._head_bytes = 0
         self._chunk_bytes = 0
@@ -92,6 +94,7 @@ class IngressProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
         self._disarm_head_timer()
+        self._disarm_idle_timer()
         self._release()
         super().connection_lost(exc)
         if self.lost_callback is not None:
@@ -279,7 +282,10 @@ class IngressProtocol(HttpToolsProtocol):
         self.transport.write(data)
         if not keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        elif self.pipeline:
+            self.on_response_complete()
+        else:
+            self._rest()
 
     def resume(self, direct: DirectRequest) -> None:
         """See `http_direct.Connection`."""
@@ -293,6 +299,7 @@ class IngressProtocol(HttpToolsProtocol):
         """Called by a request's cycle. What is left of the body is read and dropped: closing at once would reset the
         connection, and the client would lose the response."""
         super().on_response_complete()
+        self._idle_since = self.loop.time()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             self._unset_keepalive_if_required()
             self._lingers = True
@@ -307,6 +314,32 @@ class IngressProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _rest(self) -> None:
+        """The connection is idle. One timer does for many requests: to set and cancel one for each costs 4 us."""
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._rested)
+
+    def _rested(self) -> None:
+        self._idle_timer = None
+        if self._in_head or self._held is not None or not self.cycle.response_complete:
+            return  # it is set again when the connection is idle again
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._idle_timer = self.loop.call_later(left_s, self._rested)
+        else:
+            self.timeout_keep_alive_handler()
+
+    def _disarm_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def handle_websocket_upgrade(self) -> None:
+        """Called when the connection becomes a WebSocket's, which may be silent for as long as it likes."""
+        self._disarm_idle_timer()
+        super().handle_websocket_upgrade()
 
     def _head_timed_out(self) -> None:
         self._head_timer = None

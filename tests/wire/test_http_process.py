@@ -292,3 +292,20 @@ def test_idle_connection_is_closed_after_the_keep_alive_timeout() -> None:
         began = time.monotonic()
         assert idle.recv(1000) == b""
         assert time.monotonic() - began > 0.5
+
+
+def test_each_request_gives_the_connection_its_whole_time_again() -> None:
+    request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    with serving(scheme, http=HttpOptions(keep_alive_timeout_s=1)) as served:
+        for _ in range(20):  # until the machine lets this test ask again in time
+            with socket.create_connection(("127.0.0.1", served.client.base_url.port), timeout=10) as connection:
+                connection.sendall(request)
+                assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+                time.sleep(0.4)
+                connection.sendall(request)
+                if connection.recv(1000):
+                    began = time.monotonic()
+                    assert connection.recv(1000) == b""
+                    assert time.monotonic() - began > 0.8
+                    return
+        raise AssertionError("no connection lived for 0.4 s")

@@ -134,6 +134,7 @@ def three(tracing: None) -> Iterator[HttpMesh]:
         front = mesh.deploy(Front, prefix="/shop")
         front.replicas[0].door.deployment = DeploymentId("app", "Front")
         mesh.services.services[DeploymentId("app", "Model")] = stack(caller_stack(), front.router)
+        mesh.publish()
         yield mesh
     finally:
         set_process_directory(None)
