@@ -52,7 +52,7 @@ class Adapter(Protocol):
         """Runs one call in its own task on the user's loop, inside the call's context.
 
         Returns:
-            The result; None for a call that streams out (its items were sent) or that has none.
+            The result, or the last item of a call that streams out; None when its items were sent, or there are none.
 
         Raises:
             BaseException: whatever user code raises; the door turns it into a failure. CancelledError

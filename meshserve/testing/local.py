@@ -17,7 +17,7 @@ from typing import Any
 
 from meshserve.errors import DeploymentUnavailableError
 from meshserve.launch.ray_cluster import is_connected
-from meshserve.model.call import Call, CallKind, Payload
+from meshserve.model.call import Call, Payload
 from meshserve.model.control import ApplicationSpec, DeploymentSpec, ReplicaRank
 from meshserve.model.failure import Failure
 from meshserve.model.ids import DeploymentId, ReplicaId
@@ -197,7 +197,7 @@ class LocalStream:
     def completed(self, running: Running, payload: Payload | None, failure: Failure | None) -> None:
         """See `replica.running.Peer`."""
         self.items_ready(running)
-        if payload is not None and running.call.kind is CallKind.CLIENT_STREAM:
+        if payload is not None:
             self._stream.push((payload,))
         self._stream.finished(failure, running.finish)
 
