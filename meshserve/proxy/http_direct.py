@@ -2,8 +2,8 @@
 
 Most requests have their whole body with their head, and most responses come whole, as one item of the call. Such a
 request costs a third of what it costs as a task with an `Exchange` (see README). It is an object with three states: the
-call is on its way; the response is sent; or the request turned out to need more (its response streams, it failed, the
-client reads slowly) and goes on as a task, in an `Exchange` as any other. To uvicorn's protocol it is the
+call is on its way; the response is sent; or the request turned out to need more (its response streams, the client reads
+slowly) and goes on as a task, in an `Exchange` as any other. To uvicorn's protocol it is the
 connection's present cycle.
 """
 
@@ -17,7 +17,7 @@ from typing import Protocol
 from meshserve.model.call import Encoding, Finish, Payload
 from meshserve.model.failure import Failure
 from meshserve.proxy.http_client import EXTENSION
-from meshserve.proxy.http_exchange import TRANSFER_ENCODING, Exchange, Receive, Send
+from meshserve.proxy.http_exchange import INCOMPLETE, TRANSFER_ENCODING, Exchange, Receive, Send, answer_to_failed
 from meshserve.proxy.http_head import ResponseHead, response_head
 from meshserve.proxy.http_request import RequestFacts
 from meshserve.proxy.in_flight import InFlight
@@ -150,23 +150,31 @@ class DirectRequest:
             self._resume(items)
             return
         try:
-            data, self.keep_alive = head.with_body(
-                self._connection.server_lines,
-                item.buffers[0] if item.buffers else b"",
-                is_head=self.request.scope["method"] == "HEAD",
-                keep_alive=self.keep_alive,
-                own_lines=b"" if head.has_request_id else self.request.facts.request_id_line(),
-            )
+            self._send(head, item.buffers[0] if item.buffers else b"")
         except ValueError:
             self._resume(items)  # which logs it
-            return
-        self._over(head.status)
-        self._connection.respond(data, self.keep_alive)
 
     def on_finished(self, failure: Failure | None, finish: Finish | None) -> None:
         """See `StreamListener`."""
-        if not self.response_complete:
+        if self.response_complete:
+            return
+        if not self._connection.is_writable:
             self._resume(())
+            return
+        answer = answer_to_failed(failure or INCOMPLETE, self.request.facts, self._deadline)
+        self._send(response_head(answer.status, answer.headers()), answer.body)
+
+    def _send(self, head: ResponseHead, body: bytes | memoryview) -> None:
+        """Sends the response; ValueError when it cannot be sent as it is."""
+        data, self.keep_alive = head.with_body(
+            self._connection.server_lines,
+            body,
+            is_head=self.request.scope["method"] == "HEAD",
+            keep_alive=self.keep_alive,
+            own_lines=b"" if head.has_request_id else self.request.facts.request_id_line(),
+        )
+        self._over(head.status)
+        self._connection.respond(data, self.keep_alive)
 
     def _over(self, status: int) -> None:
         self.response_complete = True

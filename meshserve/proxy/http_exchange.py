@@ -159,7 +159,7 @@ class Exchange:
             while not self._over:
                 items = await stream.take()
                 if not items:
-                    raise CallFailed(_INCOMPLETE)
+                    raise CallFailed(INCOMPLETE)
                 await self._forward(items)
         except CallFailed as failed:
             await self._fail(failed.failure)
@@ -254,15 +254,28 @@ class Exchange:
         await self._client.respond(answer.status, headers, answer.body)
 
     async def _fail(self, failure: Failure) -> None:
-        if failure.kind in (FailureKind.REPLICA_LOST, FailureKind.INVALID, FailureKind.INTERNAL):
-            # What user code raised is in its replica's log; of these nobody else knows.
-            log.warning("Request %s failed: %s", self._facts.request_id, failure.message)
-        if self._started:
-            self._client.break_off()
+        if not self._started:
+            await self.answer(self._refusal or answer_to_failed(failure, self._facts, self._deadline))
             return
-        timed_out = self._deadline is not None and time.monotonic() >= self._deadline - EARLY_S
-        timeout_s = self._facts.timeout_s if timed_out else None
-        await self.answer(self._refusal or answer_to(failure, self._facts.request_id, timeout_s))
+        log_fault(failure, self._facts)
+        self._client.break_off()
 
 
-_INCOMPLETE = Failure(FailureKind.INTERNAL, "The call ended before its response was complete.")
+def answer_to_failed(failure: Failure, facts: RequestFacts, deadline: float | None) -> Answer:
+    """The answer to a request whose call has failed; logs what nobody else would.
+
+    Args:
+        deadline: of the request.
+    """
+    log_fault(failure, facts)
+    timed_out = deadline is not None and time.monotonic() >= deadline - EARLY_S
+    return answer_to(failure, facts.request_id, facts.timeout_s if timed_out else None)
+
+
+def log_fault(failure: Failure, facts: RequestFacts) -> None:
+    """Logs what went wrong outside user code: what that raised is in its replica's log."""
+    if failure.kind in (FailureKind.REPLICA_LOST, FailureKind.INVALID, FailureKind.INTERNAL):
+        log.warning("Request %s failed: %s", facts.request_id, failure.message)
+
+
+INCOMPLETE = Failure(FailureKind.INTERNAL, "The call ended before its response was complete.")
