@@ -48,12 +48,15 @@ class Client:
         if callback is not None and self._cycle.disconnected:
             callback()
 
-    async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> None:
+    async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> bool:
         """Sends a whole response with one write; by two messages it would be two system calls, and two wake-ups of
         the client.
 
         Args:
             headers: a name, its value, the next name, ...
+
+        Returns:
+            Whether there is a client to send it to.
 
         Raises:
             ValueError: it cannot be sent as it is; nothing of it was.
@@ -62,7 +65,7 @@ class Client:
         if cycle.flow.write_paused:
             await cycle.flow.drain()
         if cycle.disconnected:
-            return
+            return False
         data, cycle.keep_alive = response_head(status, headers).with_body(
             self._connection.server_lines,
             body,
@@ -72,6 +75,7 @@ class Client:
         cycle.response_started = True
         cycle.transport.write(data)
         self._complete()
+        return True
 
     async def send_pieces(self, pieces: Sequence[bytes]) -> None:
         """Sends pieces of a body that has begun with one write; clients see each as a chunk of its own.

@@ -38,6 +38,7 @@ class Connection(Protocol):
         lost_callback: called when the connection is lost.
         server_lines: the headers that every response has, as lines.
         is_writable: whether a response would leave at once.
+        is_gone: whether nobody reads a response.
     """
 
     lost_callback: Callable[[], object] | None
@@ -48,6 +49,10 @@ class Connection(Protocol):
 
     @property
     def is_writable(self) -> bool:
+        """See above."""
+
+    @property
+    def is_gone(self) -> bool:
         """See above."""
 
     def serve(self, direct: DirectRequest) -> None:
@@ -157,6 +162,9 @@ class DirectRequest:
     def on_finished(self, failure: Failure | None, finish: Finish | None) -> None:
         """See `StreamListener`."""
         if self.response_complete:
+            return
+        if self._connection.is_gone:
+            self._over(0)
             return
         if not self._connection.is_writable:
             self._resume(())

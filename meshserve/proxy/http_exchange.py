@@ -43,8 +43,8 @@ class ClientConnection(Protocol):
     def on_lost(self, callback: Callable[[], object] | None) -> None:
         """Calls back when the client is gone; None to stop."""
 
-    async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> None:
-        """Sends a whole response; ValueError when it cannot be sent as it is."""
+    async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> bool:
+        """Sends a whole response; False when the client is gone, ValueError when it cannot be sent as it is."""
 
     async def send_pieces(self, pieces: Sequence[bytes]) -> None:
         """Sends pieces of a body that has begun, with more to follow."""
@@ -249,9 +249,9 @@ class Exchange:
     async def answer(self, answer: Answer) -> None:
         """Answers without the application."""
         self._over = True
-        self.status = answer.status
         headers = [*answer.headers(), REQUEST_ID, self._facts.request_id.encode("latin-1")]
-        await self._client.respond(answer.status, headers, answer.body)
+        sent = await self._client.respond(answer.status, headers, answer.body)
+        self.status = answer.status if sent else 0
 
     async def _fail(self, failure: Failure) -> None:
         if not self._started:

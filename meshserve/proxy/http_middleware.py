@@ -80,10 +80,11 @@ class SendingClient:
         """See `Client`."""
         self._client.on_lost(callback)
 
-    async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> None:
-        """See `Client`."""
+    async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> bool:
+        """See `Client`; of a client that is gone the server tells middlewares nothing."""
         await self._send({"type": "http.response.start", "status": status, "headers": pairs(headers)})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        return True
 
     async def send_pieces(self, pieces: Sequence[bytes]) -> None:
         """See `Client`."""

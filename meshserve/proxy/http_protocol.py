@@ -271,13 +271,18 @@ class IngressProtocol(HttpToolsProtocol):
         """See `http_direct.Connection`."""
         return not self.flow.write_paused
 
+    @property
+    def is_gone(self) -> bool:
+        """See `http_direct.Connection`."""
+        return self._refused or self.transport.is_closing()
+
     def serve(self, direct: DirectRequest) -> None:
         """See `http_direct.Connection`."""
         self.cycle = direct  # type: ignore[assignment]  # uvicorn asks it for the attributes that a cycle has
 
     def respond(self, data: bytes, keep_alive: bool) -> None:
         """See `http_direct.Connection`."""
-        if self._refused or self.transport.is_closing():
+        if self.is_gone:
             return
         self.transport.write(data)
         if not keep_alive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import grpc.aio
@@ -10,7 +11,7 @@ import pytest
 from conditions import until
 from grpc_app import Shapes
 from grpc_mesh import GrpcMesh
-from http_mesh import serving
+from http_mesh import eventually, serving
 from prometheus_client.parser import text_string_to_metric_families
 from replicas import LocalMesh, LocalReplica, call, on_io
 
@@ -285,3 +286,23 @@ def test_a_blocked_loop_shows_as_lag() -> None:
     thread.call_soon(block)
     io_thread().run(until(lambda: blocked[0] and grown("meshserve_event_loop_lag_seconds_sum", loop="test") > 0.1))
     thread.stop()
+
+
+class Silent:
+    async def __call__(self, request: Any) -> None:
+        await request.body()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("as_task", [False, True], ids=["in callbacks", "as a task"])
+def test_request_whose_client_left_before_there_was_a_status_is_a_499(as_task: bool) -> None:
+    with serving(Silent) as served:
+        grown, body = Grown(), b"four"
+        with socket.create_connection(("127.0.0.1", served.client.base_url.port)) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n" + body[: 2 if as_task else 4])
+            if as_task:
+                eventually(lambda: served.mesh.in_flight.count == 1)
+                connection.sendall(body[2:])
+            eventually(lambda: served.mesh.meshes["app"].replicas[0].admission.ongoing == 1)
+        eventually(lambda: grown("meshserve_http_requests_total", status="499") == 1)
+        assert grown("meshserve_http_requests_total") == 1
