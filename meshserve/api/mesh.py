@@ -56,6 +56,11 @@ class Mesh:
         """Whether it has proxies."""
         return self.options.location != ProxyLocation.Disabled
 
+    @property
+    def http_scheme(self) -> str:
+        """How its proxies speak HTTP: `https` when they have a certificate."""
+        return "https" if json.loads(self.options.http_json or "{}").get("ssl_certfile") else "http"
+
 
 def proxy_options(
     location: str | ProxyLocation | None = None,

@@ -158,7 +158,7 @@ def run_many(
     if mesh.started:
         logger.info("The mesh was started in %s.", mesh.cluster)
     if wait_for_applications_running or blocking:
-        _announce(specs, set_and_wait(specs, mesh.has_ingress, _WaitingLog()))
+        _announce(specs, set_and_wait(specs, mesh.has_ingress, _WaitingLog()), mesh.http_scheme)
     else:
         wait_for(client().apply(specs))
     if blocking:
@@ -219,9 +219,9 @@ class _WaitingLog:
         self._said = now.waiting
 
 
-def _announce(specs: Sequence[ApplicationSpec], mesh: MeshOverview) -> None:
+def _announce(specs: Sequence[ApplicationSpec], mesh: MeshOverview, scheme: str) -> None:
     for spec in specs:
-        url = http_url(mesh, spec.route_prefix)
+        url = http_url(mesh, spec.route_prefix, scheme)
         logger.info("Application %r is ready%s.", spec.name, f" at {url}" if url else "")
 
 

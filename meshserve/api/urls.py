@@ -8,12 +8,12 @@ from meshserve.model.status import ProxyState
 _ANY_ADDRESS = ("0.0.0.0", "::", "[::]", "")
 
 
-def http_url(mesh: MeshOverview, route_prefix: str | None) -> str:
+def http_url(mesh: MeshOverview, route_prefix: str | None, scheme: str = "http") -> str:
     """The URL of an application, on the first proxy that serves HTTP; empty when it has none."""
     if route_prefix is None:
         return ""
     address = next((one.http_address for one in _serving(mesh) if one.http_address), "")
-    return f"http://{_reachable(address)}{route_prefix}" if address else ""
+    return f"{scheme}://{_reachable(address)}{route_prefix}" if address else ""
 
 
 def grpc_address(mesh: MeshOverview) -> str:

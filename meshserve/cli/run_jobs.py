@@ -76,7 +76,7 @@ class ImportedJob:
             undo.callback(delete, self._spec.name)
         progress.step(f"Starting application {self._spec.name!r}.")
         overview = set_and_wait([self._spec], mesh.has_ingress, progress.waiting)
-        progress.say(_ready(overview, self._spec.name, bool(self._spec.grpc_servicer_functions)))
+        progress.say(_ready(overview, self._spec.name, mesh.http_scheme, bool(self._spec.grpc_servicer_functions)))
 
     def refresh(self, progress: Progress) -> None:
         """See `Job`."""
@@ -120,14 +120,15 @@ class FileJob:
         for line in as_lines(answer):
             progress.say(line)
         progress.step("Starting the applications.")
-        overview = wait_until_applied(answer, ensure_mesh().has_ingress, progress.waiting)
+        mesh = ensure_mesh()
+        overview = wait_until_applied(answer, mesh.has_ingress, progress.waiting)
         has_grpc = bool(source.schema.grpc_options.grpc_servicer_functions)
         for one in source.schema.applications:
-            progress.say(_ready(overview, one.name, has_grpc))
+            progress.say(_ready(overview, one.name, mesh.http_scheme, has_grpc))
 
 
-def _ready(mesh: MeshOverview, name: str, has_grpc: bool) -> str:
-    places = [http_url(mesh, mesh.applications[name].route_prefix)]
+def _ready(mesh: MeshOverview, name: str, scheme: str, has_grpc: bool) -> str:
+    places = [http_url(mesh, mesh.applications[name].route_prefix, scheme)]
     if has_grpc and (grpc := grpc_address(mesh)):
         places.append(f"{grpc} (gRPC)")
     where = " and ".join(place for place in places if place)

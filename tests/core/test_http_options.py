@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from meshserve.api.mesh import proxy_options
+from meshserve.api.mesh import Mesh, proxy_options
+from meshserve.api.urls import http_url
 from meshserve.config import HTTPOptions, ProxyLocation
+from meshserve.launch.ray_cluster import Cluster
+from meshserve.model.overview import MeshOverview, ProxyOverview
 from meshserve.proxy.options import HttpOptions
 
 
@@ -57,3 +60,16 @@ def test_the_environment_gives_host_and_middlewares_and_overrides_the_keep_alive
     options = HttpOptions.from_json(HTTPOptions(keep_alive_timeout_s=222).to_json())
     assert (options.host, options.keep_alive_timeout_s) == ("0.0.0.0", 333)
     assert options.middlewares_from == "package.module:function"
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "http://127.0.0.1:8000/app"),
+        ({"ssl_certfile": "c", "ssl_keyfile": "k"}, "https://127.0.0.1:8000/app"),
+    ],
+)
+def test_an_application_is_shown_where_it_can_be_opened(given: dict[str, Any], url: str) -> None:
+    mesh = Mesh(Cluster("", started=True, nodes=1), started=True, options=proxy_options(http=given))
+    proxies = {"n": ProxyOverview("n", "HEALTHY", "0.0.0.0:8000", "", "")}
+    assert http_url(MeshOverview(proxies=proxies), "/app", mesh.http_scheme) == url
