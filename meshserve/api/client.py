@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from meshserve.errors import ControllerUnreachableError, MeshServeException
-from meshserve.launch.locator import MeshAddress, locate
+from meshserve.launch.locator import MeshAddress, controller_exists, locate
 from meshserve.model.control import ApplicationSpec, ProxyOptions
 from meshserve.model.declared import Change
 from meshserve.model.overview import MeshOverview
@@ -58,11 +58,18 @@ class ControllerClient:
     Args:
         find: finds the controller.
         patience_s: how long an unreachable controller is looked for.
+        exists: whether it can come back at all.
     """
 
-    def __init__(self, find: Callable[[], Awaitable[MeshAddress]] = locate, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        find: Callable[[], Awaitable[MeshAddress]] = locate,
+        patience_s: float = PATIENCE_S,
+        exists: Callable[[], Awaitable[bool]] = controller_exists,
+    ) -> None:
         self._find = find
         self._patience_s = patience_s
+        self._exists = exists
         self._mesh: MeshAddress | None = None
         self._channel: grpc.aio.Channel | None = None
 
@@ -153,7 +160,12 @@ class ControllerClient:
                 await self._pause(began_at, error)
 
     async def _pause(self, heard_at: float, error: grpc.aio.AioRpcError) -> None:
-        """Waits a little before the next attempt, unless there have been enough."""
+        """Waits a little before the next attempt, unless there have been enough or none can succeed."""
+        if not await self._exists():
+            raise ControllerUnreachableError(
+                "the controller was killed for good: meshserve.run() or start() begins another one, which takes over "
+                "what runs, and shutdown() ends what runs"
+            ) from error
         if time.monotonic() > heard_at + self._patience_s:
             raise ControllerUnreachableError(f"the controller does not answer: {error.details()}") from error
         await asyncio.sleep(_PAUSE_S)

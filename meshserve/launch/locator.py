@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import ray
 
 from meshserve.errors import ControllerUnreachableError
 from meshserve.launch.ray_store import RayStore
+from meshserve.settings import CONTROLLER_NAME, NAMESPACE
 
 MESH_KEY = "mesh"
 """Under this key the controller stores where it listens, whenever it has started."""
@@ -41,6 +43,15 @@ async def locate() -> MeshAddress:
         raise ControllerUnreachableError("no mesh runs in this Ray cluster: start one with meshserve.start() or run()")
     mesh = json.loads(value)
     return MeshAddress(mesh["address"], mesh["token"])
+
+
+async def controller_exists() -> bool:
+    """Whether the controller runs or is being restarted; not once it was killed for good, or has ended."""
+    try:
+        await asyncio.to_thread(ray.get_actor, CONTROLLER_NAME, NAMESPACE)
+    except ValueError:  # Ray's way to say that there is none
+        return False
+    return True
 
 
 def _worker_id() -> str:

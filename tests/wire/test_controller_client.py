@@ -62,6 +62,7 @@ class Site:
     def __init__(self, controller: FakeController) -> None:
         self.controller = controller
         self.found: MeshAddress | None = None
+        self.exists = True
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -82,6 +83,9 @@ class Site:
             raise ControllerUnreachableError("no mesh runs")
         return self.found
 
+    async def can_come_back(self) -> bool:
+        return self.exists
+
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
@@ -93,7 +97,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def client(site: Site) -> AsyncIterator[ControllerClient]:
-    client = ControllerClient(site.find, patience_s=2)
+    client = ControllerClient(site.find, patience_s=2, exists=site.can_come_back)
     yield client
     await client.close()
 
@@ -171,7 +175,7 @@ async def test_waiting_for_the_end_is_limited(site: Site, client: ControllerClie
 
 
 async def test_a_controller_that_stays_away_is_reported(site: Site) -> None:
-    impatient = ControllerClient(site.find, patience_s=0.1)
+    impatient = ControllerClient(site.find, patience_s=0.1, exists=site.can_come_back)
     await site.stop()
     with pytest.raises(ControllerUnreachableError, match="does not answer"):
         await impatient.status()
@@ -179,3 +183,11 @@ async def test_a_controller_that_stays_away_is_reported(site: Site) -> None:
     site.found = None
     with pytest.raises(ControllerUnreachableError, match="no mesh runs"):
         await impatient.status()
+
+
+async def test_a_controller_that_cannot_come_back_is_not_waited_for(site: Site) -> None:
+    patient = ControllerClient(site.find, patience_s=1000, exists=site.can_come_back)
+    site.exists = False
+    await site.stop()
+    with pytest.raises(ControllerUnreachableError, match="killed for good"):
+        await patient.status()
