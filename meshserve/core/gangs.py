@@ -36,7 +36,7 @@ from meshserve.model.replace import replace
 
 _FAILED = (Phase.BROKEN, Phase.KILLING)
 _WAITING = frozenset({Phase.ASSEMBLING})
-_WELL = _WAITING | {Phase.READY}
+_WELL = _WAITING | SERVING
 
 
 def line_ups(

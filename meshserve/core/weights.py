@@ -11,7 +11,7 @@ Four weights, from light to heavy:
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from hashlib import blake2b
 from typing import Any
 
@@ -37,6 +37,8 @@ _IN_PLACE = (
     "logging_config",
 )
 
+_OF_ACTORS = tuple(field.name for field in fields(ActorOptions) if field.name != "class_pickle")
+
 
 def build_version(code_version: str, options: DeploymentOptions) -> str:
     """Names what a process is made of: two replicas with the same one differ at most in what `Reconfigure` changes."""
@@ -56,9 +58,9 @@ def actors_version(version: str, options: DeploymentOptions) -> str:
     return f"{version.rpartition('-')[0]}-{_digest([environment, *map(_made_of, options.deployment_actors)])}"
 
 
-def _made_of(actor: ActorOptions) -> dict[str, Any]:
+def _made_of(actor: ActorOptions) -> list[Any]:
     """What distinguishes an actor from others; its class is named, since two pickles of one differ."""
-    return asdict(replace(actor, class_pickle=""))
+    return [getattr(actor, name) for name in _OF_ACTORS]
 
 
 def _digest(values: list[Any]) -> str:

@@ -104,6 +104,14 @@ def test_one_that_became_known_first_on_a_node_that_goes_away_waits_for_the_rest
     assert phases(migrate(whole, nodes)[0]) == {"r2": Phase.MIGRATING, "r3": Phase.MIGRATING}
 
 
+def test_a_gang_that_became_known_one_by_one_on_a_node_that_goes_away_has_shown_that_it_can_start():
+    want = gangs_wanted(2)
+    first, second = gang(1, Phase.READY, want)
+    seen, _ = assemble(with_gangs(want, replace(first, phase=Phase.MIGRATING), second), scene())
+    assert phases(seen) == {"r2": Phase.MIGRATING, "r3": Phase.READY}
+    assert seen.attempts.succeeded
+
+
 @pytest.mark.parametrize("event", [ev.ReplicaFailed, lambda replica, _: ev.ReplicaDied(replica)])
 def test_a_gang_that_fails_to_start_counts_once(event):
     want = gangs_wanted()
