@@ -34,6 +34,9 @@ INITIAL_CREDITS = 1024
 SESSION_MESSAGE_BYTES = 1 << 20
 """A session message is closed at about this size, so that frames behind a large one wait shortly."""
 
+SLOW_STARTUP_S = 30.0
+"""A replica that takes so long to start is called slow in the status of its deployment."""
+
 PROXY_MIN_DRAIN_S = 30.0
 """A proxy that is no longer needed stays at least so long: load balancers in front need that to notice."""
 
@@ -72,6 +75,8 @@ class Settings:
         http_middlewares: import path of a function that gives Starlette middlewares for the HTTP ingress.
         controller_callback: import path of a function that the controller's process calls when it starts.
         proxy_min_drain_s: how long a proxy that is no longer needed stays at least. Read where the mesh is started.
+        slow_startup_s: a replica that takes so long to start is called slow in the status of its deployment. Read by
+            the controller.
         pack_replicas: fill machines one after the other with replicas; else they are spread. Read by the controller.
         actor_check_period_s: how often the health of shared actors is checked. Read by the controller, as the next two.
         actor_check_timeout_s: how long an answer may take.
@@ -95,6 +100,7 @@ class Settings:
     http_middlewares: str = ""
     controller_callback: str = ""
     proxy_min_drain_s: float = PROXY_MIN_DRAIN_S
+    slow_startup_s: float = SLOW_STARTUP_S
     pack_replicas: bool = False
     actor_check_period_s: float = 10.0
     actor_check_timeout_s: float = 30.0
@@ -124,6 +130,7 @@ class Settings:
             http_middlewares=environ.get("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", ""),
             controller_callback=environ.get("RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH", ""),
             proxy_min_drain_s=float(environ.get("RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S") or PROXY_MIN_DRAIN_S),
+            slow_startup_s=float(environ.get("RAY_SERVE_SLOW_STARTUP_WARNING_S") or SLOW_STARTUP_S),
             pack_replicas=environ.get("RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", "0") == "1",
             actor_check_period_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S", 10)),
             actor_check_timeout_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_TIMEOUT_S", 30)),

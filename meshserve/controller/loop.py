@@ -18,6 +18,7 @@ from meshserve.core.plan import Plan, plan
 from meshserve.core.seen import Seen
 from meshserve.core.seen_actors import ActorChecks
 from meshserve.model.control import Desired
+from meshserve.settings import SLOW_STARTUP_S
 from meshserve.telemetry.control import ControlMetrics
 from meshserve.telemetry.registry import PROCESS
 
@@ -38,6 +39,7 @@ class Loop:
         publish: told every plan before its actions are performed.
         perform: has an action done; returns at once.
         actor_checks: how the health of shared actors is checked.
+        slow_s: see `Seen`.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class Loop:
         publish: Callable[[Plan], None],
         perform: Callable[[Action], None],
         actor_checks: ActorChecks,
+        slow_s: float = SLOW_STARTUP_S,
     ) -> None:
-        seen = Seen(epoch=epoch, began_at=clock(), actor_checks=actor_checks)
+        seen = Seen(epoch=epoch, began_at=clock(), actor_checks=actor_checks, slow_s=slow_s)
         self.plan = Plan(desired, seen, wake_at=clock())
         self._desired = desired
         self._seen = self.plan.seen

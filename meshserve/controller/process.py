@@ -128,7 +128,8 @@ class ControllerProcess:
             board.show(plan)
             chronicle.told(plan)
 
-        loop = Loop(ledger.desired, ledger.epoch, time.monotonic, _new_tag, publish, executor.perform, checks)
+        slow_s = settings.slow_startup_s
+        loop = Loop(ledger.desired, ledger.epoch, time.monotonic, _new_tag, publish, executor.perform, checks, slow_s)
         board, chronicle = StatusBoard(loop.plan), Chronicle(loop.plan)
         identity = ControllerIdentity(
             os.getpid(), self._boot.get("node_id", ""), epoch=ledger.epoch, log_path=log_path()

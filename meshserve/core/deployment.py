@@ -140,13 +140,13 @@ def _shown(deployment: SeenDeployment, scene: Scene) -> DeploymentStatus:
     status = deployment.status
     if status.state is DeploymentState.HEALTHY:
         return status
-    text = waiting_text(deployment, scene.resources, scene.now)
+    text = waiting_text(deployment, scene.resources, scene.now, scene.slow_s)
     return replace(status, message=f"{status.message} {text}".strip()) if text else status
 
 
 def _wake_at(deployment: SeenDeployment, scene: Scene) -> float:
     want = deployment.want
-    times = [text_changes_at(deployment, scene.now), actors_wake_at(deployment, scene.now)]
+    times = [text_changes_at(deployment, scene.now, scene.slow_s), actors_wake_at(deployment, scene.now)]
     leaves_at = leaving(deployment, scene)
     for replica in deployment.replicas.values():
         if replica.phase in STOPPING:

@@ -61,6 +61,7 @@ def plan_parts(
         crowding=lambda: _crowding(seen),
         publish_at=seen.began_at + RECOVERY_S,
         actor_checks=seen.actor_checks,
+        slow_s=seen.slow_s,
         shutting_down=desired.shutting_down,
     )
     kept: Mapping[DeploymentId, Part] = {}

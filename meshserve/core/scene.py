@@ -9,6 +9,7 @@ from typing import TypeAlias
 from meshserve.core.actions import Action
 from meshserve.core.seen import Resources, SeenDeployment, SeenNode
 from meshserve.core.seen_actors import ActorChecks
+from meshserve.settings import SLOW_STARTUP_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Scene:
         nodes: the machines, by id.
         resources: of the cluster, for messages.
         crowding: how many replicas of all deployments each node has; asked only when scaling down.
+        slow_s: see `Seen`.
         publish_at: until then targets are withheld while replicas are being recovered.
         actor_checks: how the health of shared actors is checked.
         shutting_down: the whole mesh goes away.
@@ -34,6 +36,7 @@ class Scene:
     crowding: Callable[[], Mapping[str, int]]
     publish_at: float
     actor_checks: ActorChecks = field(default_factory=ActorChecks)
+    slow_s: float = SLOW_STARTUP_S
     shutting_down: bool = False
     held: bool = False
 

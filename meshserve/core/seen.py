@@ -25,6 +25,7 @@ from meshserve.model.status import (
     Trigger,
 )
 from meshserve.model.targets import DeploymentTargets, RouteTable
+from meshserve.settings import SLOW_STARTUP_S
 
 
 class Phase(Enum):
@@ -331,6 +332,7 @@ class Seen:
         forgetting: (application, generation) whose removal from the store was asked for.
         leaving: (application, generation) whose former route prefixes were asked to be removed.
         clearing: the removal of everything from the store was asked for.
+        slow_s: a replica that takes so long to start is called slow; said anew with fresh figures after each such time.
     """
 
     epoch: int = 1
@@ -348,3 +350,4 @@ class Seen:
     forgetting: frozenset[tuple[str, int]] = frozenset()
     leaving: frozenset[tuple[str, int]] = frozenset()
     clearing: bool = False
+    slow_s: float = SLOW_STARTUP_S

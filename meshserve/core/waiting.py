@@ -10,12 +10,10 @@ from meshserve.core.rollout import attempts_allowed
 from meshserve.core.seen import Phase, Resources, SeenDeployment
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import DeploymentState
+from meshserve.settings import SLOW_STARTUP_S
 
 SHORTAGE_S = 2.0
 """A replica that waits so long for its process gets told which resource is short."""
-
-SLOW_S = 30.0
-"""A replica that takes so long to start is called slow; said anew with fresh figures after each such time."""
 
 _DOING = {
     Phase.LAUNCHING: "for a process",
@@ -32,8 +30,12 @@ _DOING = {
 }
 
 
-def waiting_text(deployment: SeenDeployment, resources: Resources, now: float) -> str:
-    """What is to happen before the deployment is as wanted; empty when nothing is."""
+def waiting_text(deployment: SeenDeployment, resources: Resources, now: float, slow_s: float = SLOW_STARTUP_S) -> str:
+    """What is to happen before the deployment is as wanted; empty when nothing is.
+
+    Args:
+        slow_s: see `Seen`.
+    """
     want = deployment.want
     if want is None or deployment.attempts.given_up:
         return ""
@@ -46,7 +48,8 @@ def waiting_text(deployment: SeenDeployment, resources: Resources, now: float) -
         ready = sum(replica.phase is Phase.READY for replica in deployment.replicas.values())
         waits = ", ".join(f"{count} {doing}" for doing, count in states.items())
         parts.append(f"{ready} of {want.count} replicas are ready; waiting: {waits}.")
-    parts += [_slow_process(deployment, want.spec.options, resources, now), _slow_constructor(deployment, now)]
+    parts.append(_slow_process(deployment, want.spec.options, resources, now, slow_s))
+    parts.append(_slow_constructor(deployment, now, slow_s))
     return " ".join(part for part in parts if part)
 
 
@@ -60,10 +63,13 @@ def _failures(deployment: SeenDeployment) -> str:
     return f"A replica failed to start with exception. Retrying {left} more time(s). Error:\n{attempts.message}"
 
 
-def _slow_process(deployment: SeenDeployment, options: DeploymentOptions, resources: Resources, now: float) -> str:
-    since = min((one.since for one in deployment.replicas.values() if one.phase is Phase.LAUNCHING), default=now)
-    if since + SHORTAGE_S > now:
-        return ""
+def _slow_process(
+    deployment: SeenDeployment, options: DeploymentOptions, resources: Resources, now: float, slow_s: float
+) -> str:
+    waiting = [one.since for one in deployment.replicas.values() if one.phase is Phase.LAUNCHING]
+    slow = _slow(deployment, [since for since in waiting if since + slow_s <= now], slow_s, "be scheduled")
+    if min(waiting, default=now) + SHORTAGE_S > now:
+        return slow
     needs = {name: amount * options.gang_size for name, amount in required_resources(options).items()}
     gang = options.gang_scheduling_config is not None
     short = {name: amount for name, amount in needs.items() if amount > resources.free.get(name, 0.0)}
@@ -73,22 +79,30 @@ def _slow_process(deployment: SeenDeployment, options: DeploymentOptions, resour
             for name, amount in short.items()
         )
         who = f"gang of {options.gang_size} replicas" if gang else "replica"
-        return f"Each {who} needs more than is free in the cluster: {lacks}."
-    if since + SLOW_S > now:
+        return f"{slow} Each {who} needs more than is free in the cluster: {lacks}.".strip()
+    if not slow:
         return ""
     return (
-        f"A process has been waited for more than {SLOW_S:g} s although {_listed(needs)} are free: a runtime "
-        f"environment may be being installed, or no single node has room{' for a member of a gang' if gang else ''}."
+        f"{slow} {_listed(needs)} are free: a runtime environment may be being installed, or no single node has room"
+        f"{' for a member of a gang' if gang else ''}."
     )
 
 
-def _slow_constructor(deployment: SeenDeployment, now: float) -> str:
-    slow = [
-        one for one in deployment.replicas.values() if one.phase is Phase.INITIALIZING and one.since + SLOW_S <= now
-    ]
-    if not slow:
+def _slow_constructor(deployment: SeenDeployment, now: float, slow_s: float) -> str:
+    running = [one.since for one in deployment.replicas.values() if one.phase is Phase.INITIALIZING]
+    slow = _slow(deployment, [since for since in running if since + slow_s <= now], slow_s, "initialize")
+    return f"{slow} Its constructor or `reconfigure` may be slow." if slow else ""
+
+
+def _slow(deployment: SeenDeployment, replicas: list[float], slow_s: float, doing: str) -> str:
+    """In the words of Ray Serve, which people and programs look for; empty when there are none."""
+    if not replicas:
         return ""
-    return f"{len(slow)} have been in the constructor for more than {SLOW_S:g} s."
+    name, app = deployment.id.name, deployment.id.app
+    return (
+        f"Deployment {name!r} in application {app!r} has {len(replicas)} replicas that have taken more than "
+        f"{slow_s:g}s to {doing}."
+    )
 
 
 def required_resources(options: DeploymentOptions) -> dict[str, float]:
@@ -108,7 +122,7 @@ def _listed(amounts: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {amount:g}" for name, amount in amounts.items()) or "resources"
 
 
-def text_changes_at(deployment: SeenDeployment, now: float) -> float:
+def text_changes_at(deployment: SeenDeployment, now: float, slow_s: float = SLOW_STARTUP_S) -> float:
     """When the text will say something new although nothing has happened."""
     times = [float("inf")]
     for replica in deployment.replicas.values():
@@ -116,8 +130,7 @@ def text_changes_at(deployment: SeenDeployment, now: float) -> float:
             continue
         if replica.phase is Phase.LAUNCHING and (shortage_at := replica.since + SHORTAGE_S) > now:
             times.append(shortage_at)
-            continue
-        periods = max((now - replica.since) // SLOW_S, 0)
-        mark = replica.since + periods * SLOW_S
-        times.append(mark if mark > now else mark + SLOW_S)
+        periods = max((now - replica.since) // slow_s, 0)
+        mark = replica.since + periods * slow_s
+        times.append(mark if mark > now else mark + slow_s)
     return min(times)
