@@ -7,7 +7,7 @@ from random import Random
 
 from meshserve.core import desire
 from meshserve.core.seen import STARTING, STOPPING, Phase, SeenDeployment
-from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, ProxyOptions
+from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, DesiredApplication, ProxyOptions
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import ActorOptions, AutoscalingOptions, DeploymentOptions, GangOptions
 from meshserve.model.status import ApplicationState, DeploymentState
@@ -147,7 +147,7 @@ def _be_quiet(world: World) -> None:
 
 def _unsettled(world: World) -> bool:
     """Whether something is still under way that will come to an end."""
-    if any(application.deleting or application.dropped for application in world.desired.applications.values()):
+    if any(one.deleting or one.dropped or _is_moved(world, one) for one in world.desired.applications.values()):
         return True
     endless = {one.id for one in world.seen.deployments.values() if _is_tried_for_ever(world, one)}
     if any(
@@ -160,6 +160,12 @@ def _unsettled(world: World) -> bool:
         for one in world.seen.deployments.values()
         if one.id not in endless
     )
+
+
+def _is_moved(world: World, application: DesiredApplication) -> bool:
+    """Whether it will leave its former route prefixes."""
+    runs = world.seen.applications[application.spec.name].state is ApplicationState.RUNNING
+    return runs and bool(application.former_prefixes)
 
 
 def _is_moving(deployment: SeenDeployment) -> bool:

@@ -320,6 +320,7 @@ def check_converged(world: World) -> None:
         assert status.generation == application.generation, f"{name}: generation {application.generation} unreported"
         bad = any(spec.code_version in world.bad_versions for spec in application.spec.deployments)
         assert bad or status.state is ApplicationState.RUNNING, f"{name} is {status}"
+        assert bad or not application.former_prefixes, f"{name} is still reached by {application.former_prefixes}"
     for deployment_id, want in world.desired.deployments.items():
         deployment = world.seen.deployments[deployment_id]
         if want.spec.code_version not in world.bad_versions:
