@@ -12,15 +12,6 @@ from meshserve.model.ids import ActorId
 from sim.world import World
 
 
-def check_actor_laws(world: World, now: Plan) -> None:
-    """All laws about actors that hold at every instant."""
-    for action in now.actions:
-        if isinstance(action, ac.StartReplica):
-            _started_after_its_actors(now, action)
-        elif isinstance(action, ac.KillActor):
-            _kept_for_its_replicas(world, action)
-
-
 def wanted_actors(want: DesiredDeployment) -> set[ActorId]:
     """The actors that replicas of the wanted version share."""
     options = want.spec.options
@@ -34,7 +25,7 @@ def are_there(deployment: SeenDeployment, want: DesiredDeployment) -> bool:
     return ready == wanted_actors(want) and len(ready) == len(deployment.actors.all)
 
 
-def _started_after_its_actors(now: Plan, action: ac.StartReplica) -> None:
+def started_after_its_actors(world: World, now: Plan, action: ac.StartReplica) -> None:
     """A replica is started once the actors that it shares with others are ready, as far as anybody knows."""
     known = now.seen.deployments[action.replica.deployment].actors.all
     for actor in wanted_actors(action.want):
@@ -42,7 +33,7 @@ def _started_after_its_actors(now: Plan, action: ac.StartReplica) -> None:
         assert seen is not None and seen.phase is ActorPhase.READY, f"{action.replica} starts before {actor}: {seen}"
 
 
-def _kept_for_its_replicas(world: World, action: ac.KillActor) -> None:
+def kept_for_its_replicas(world: World, now: Plan, action: ac.KillActor) -> None:
     """An actor that is well is killed only when no replica of its version is left."""
     was = world.heard.deployments[action.actor.deployment].actors.all.get((action.actor.version, action.actor.name))
     if was is None or was.phase is not ActorPhase.READY or not world.actors.is_ready(action.actor):

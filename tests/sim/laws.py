@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from meshserve.core import actions as ac
 from meshserve.core.health import STRIKES
@@ -16,7 +18,7 @@ from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import ApplicationState, DeploymentState, Trigger
 from meshserve.model.targets import DeploymentTargets, RouteTable
-from sim.actor_laws import are_there, check_actor_laws, check_actors_converged
+from sim.actor_laws import are_there, check_actors_converged, kept_for_its_replicas, started_after_its_actors
 from sim.gang_laws import check_gangs, check_groups, check_started_whole, has_failed, larger_gang, loses_a_node
 from sim.world import World
 
@@ -51,21 +53,18 @@ def check_laws(world: World, before: Plan, now: Plan) -> None:
             _ranks_are_unique(deployment, well)
             _healthy_is_true(deployment, well)
             check_gangs(deployment)
-    check_started_whole(now)
     for targets in now.targets:
         _unknown_is_not_withdrawn(world, now, targets)
     _running_is_true(world, now)
     if now.routes is not None and before.seen.listed:  # what was deleted and set again meanwhile is not known else
         _paths_stay(world, before, now.routes)
+    for action in now.actions:
+        for law in LAWS_OF_ACTIONS.get(type(action), ()):
+            law(world, now, action)
     if now.actions:
-        _left_when_moved(now)
-        _told_one_thing_at_a_time(world, now)
-        _drained_before_killed(world, now)
-        _callers_end_first(world, now)
-        _unhealthy_thrice(world, now)
+        check_started_whole(now)
         _never_too_many(world, now)
         _never_too_few(world, now)
-    check_actor_laws(world, now)
     _versions_rise(before, now)
 
 
@@ -189,61 +188,61 @@ def _paths_stay(world: World, before: Plan, now: RouteTable) -> None:
         assert not lost, f"{one.app} is not reached by {lost} any more, and has not run by {one.route_prefix}"
 
 
-def _left_when_moved(now: Plan) -> None:
-    for action in now.actions:
-        if isinstance(action, ac.LeavePrefixes):
-            status = now.seen.applications[action.app]
-            assert status.state is ApplicationState.RUNNING, f"{action.app} leaves its former prefix and is {status}"
+def _left_when_moved(world: World, now: Plan, action: ac.LeavePrefixes) -> None:
+    """A former prefix is left only by an application that runs by the newest."""
+    status = now.seen.applications[action.app]
+    assert status.state is ApplicationState.RUNNING, f"{action.app} leaves its former prefix and is {status}"
 
 
-def _told_one_thing_at_a_time(world: World, now: Plan) -> None:
+def _told_one_thing_at_a_time(world: World, now: Plan, action: ac.ReconfigureReplica) -> None:
     """Options or a rank are sent to a replica only once it has taken what it was sent before: answers do not say to
     which of two they are."""
-    for action in now.actions:
-        if isinstance(action, ac.ReconfigureReplica):
-            was = world.heard.deployments[action.replica.deployment].replicas[action.replica.tag]
-            assert not was.ranking and was.phase is not Phase.RECONFIGURING, f"{was.id} has not answered yet"
+    was = world.heard.deployments[action.replica.deployment].replicas[action.replica.tag]
+    assert not was.ranking and was.phase is not Phase.RECONFIGURING, f"{was.id} has not answered yet"
 
 
-def _drained_before_killed(world: World, now: Plan) -> None:
+def _drained_before_killed(world: World, now: Plan, action: ac.KillReplica) -> None:
     """A replica that serves is not killed: it leaves the targets and ends its calls first, or its time is over.
 
     Unless another one of its gang has failed.
     """
-    for action in now.actions:
-        if not isinstance(action, ac.KillReplica):
-            continue
-        deployment = world.heard.deployments[action.replica.deployment]
-        was = deployment.replicas[action.replica.tag]
-        assert was.phase not in SERVING or has_failed(deployment, was), f"{was.id} serves and is killed"
-        if was.phase is Phase.DRAINING:
-            want = now.seen.deployments[was.id.deployment].want
-            options = want.spec.options if want is not None else was.build.options
-            assert world.now >= was.since + options.graceful_shutdown_timeout_s, f"{was.id} still has time"
+    deployment = world.heard.deployments[action.replica.deployment]
+    was = deployment.replicas[action.replica.tag]
+    assert was.phase not in SERVING or has_failed(deployment, was), f"{was.id} serves and is killed"
+    if was.phase is Phase.DRAINING:
+        want = now.seen.deployments[was.id.deployment].want
+        options = want.spec.options if want is not None else was.build.options
+        assert world.now >= was.since + options.graceful_shutdown_timeout_s, f"{was.id} still has time"
 
 
-def _callers_end_first(world: World, now: Plan) -> None:
+def _callers_end_first(world: World, now: Plan, action: ac.DrainReplica) -> None:
     """A deployment that goes away ends no call while those that call it, and go away too, still may make some."""
-    for action in now.actions:
-        if not isinstance(action, ac.DrainReplica):
-            continue
-        called = now.seen.deployments[action.replica.deployment]
-        deleted = called.want is not None and called.want.deleting and not called.replicas[action.replica.tag].retire
-        for caller in world.desired.deployments.values() if deleted else ():
-            if caller.deleting and called.id in caller.spec.uses and world.now < called.since + TIER_S:
-                known = now.seen.deployments[caller.spec.id].replicas.values()
-                assert all(one.phase in STOPPING for one in known), f"{called.id} ends before {caller.spec.id}"
-                assert not any(one.phase is Phase.DRAINING for one in known), f"{caller.spec.id} may still call"
+    called = now.seen.deployments[action.replica.deployment]
+    deleted = called.want is not None and called.want.deleting and not called.replicas[action.replica.tag].retire
+    for caller in world.desired.deployments.values() if deleted else ():
+        if caller.deleting and called.id in caller.spec.uses and world.now < called.since + TIER_S:
+            known = now.seen.deployments[caller.spec.id].replicas.values()
+            assert all(one.phase in STOPPING for one in known), f"{called.id} ends before {caller.spec.id}"
+            assert not any(one.phase is Phase.DRAINING for one in known), f"{caller.spec.id} may still call"
 
 
-def _unhealthy_thrice(world: World, now: Plan) -> None:
+def _unhealthy_thrice(world: World, now: Plan, action: ac.DrainReplica) -> None:
     """A replica is given up for its health after three checks in a row, or because it refused what it was sent."""
-    for action in now.actions:
-        if isinstance(action, ac.DrainReplica):
-            replica, real = action.replica, world.replicas[action.replica]
-            well = real.strikes < STRIKES and not real.refused and real.alive
-            reason = now.seen.deployments[replica.deployment].replicas[replica.tag].retire
-            assert not (well and reason == "unhealthy"), f"{replica} failed {real.strikes} checks in a row"
+    replica, real = action.replica, world.replicas[action.replica]
+    well = real.strikes < STRIKES and not real.refused and real.alive
+    reason = now.seen.deployments[replica.deployment].replicas[replica.tag].retire
+    assert not (well and reason == "unhealthy"), f"{replica} failed {real.strikes} checks in a row"
+
+
+LAWS_OF_ACTIONS: dict[type[Any], tuple[Callable[[World, Plan, Any], None], ...]] = {
+    ac.LeavePrefixes: (_left_when_moved,),
+    ac.ReconfigureReplica: (_told_one_thing_at_a_time,),
+    ac.KillReplica: (_drained_before_killed,),
+    ac.DrainReplica: (_callers_end_first, _unhealthy_thrice),
+    ac.StartReplica: (started_after_its_actors,),
+    ac.KillActor: (kept_for_its_replicas,),
+}
+"""Laws about one action: each with the kind that it is about."""
 
 
 def _never_too_many(world: World, now: Plan) -> None:

@@ -133,7 +133,7 @@ class World:
         self.published: dict[DeploymentId, DeploymentTargets] = {}
         self.published_before = self.published
         self.routes: RouteTable | None = None
-        self.routes_before = self.routes
+        self.routes_before: RouteTable | None = None
         self.seen = self.heard = Seen(epoch=1, began_at=0.0)
         self.plan = Plan(self.desired, self.seen, wake_at=0.0)
         self.life = 1
