@@ -59,6 +59,8 @@ def plan_proxies(
         wanted: the nodes that are to have one.
         quick: those that are not wanted end at once; else they drain.
     """
+    if not known and not wanted:
+        return ProxyPlan(known, (), _FOREVER)
     min_drain_s = options.min_drain_s if options is not None else PROXY_MIN_DRAIN_S
     proxies: dict[str, SeenProxy] = {}
     actions: list[Action] = []

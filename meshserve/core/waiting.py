@@ -66,9 +66,9 @@ def _failures(deployment: SeenDeployment) -> str:
 def _slow_process(
     deployment: SeenDeployment, options: DeploymentOptions, resources: Resources, now: float, slow_s: float
 ) -> str:
-    waiting = [one.since for one in deployment.replicas.values() if one.phase is Phase.LAUNCHING]
-    slow = _slow(deployment, [since for since in waiting if since + slow_s <= now], slow_s, "be scheduled")
-    if min(waiting, default=now) + SHORTAGE_S > now:
+    since = min((one.since for one in deployment.replicas.values() if one.phase is Phase.LAUNCHING), default=now)
+    slow = _slow(deployment, Phase.LAUNCHING, now, slow_s, "be scheduled")
+    if since + SHORTAGE_S > now:
         return slow
     needs = {name: amount * options.gang_size for name, amount in required_resources(options).items()}
     gang = options.gang_scheduling_config is not None
@@ -83,24 +83,24 @@ def _slow_process(
     if not slow:
         return ""
     return (
-        f"{slow} {_listed(needs)} are free: a runtime environment may be being installed, or no single node has room"
-        f"{' for a member of a gang' if gang else ''}."
+        f"{slow} Although {_listed(needs)} are free, a runtime environment may be being installed, or no single node "
+        f"has room{' for a member of a gang' if gang else ''}."
     )
 
 
 def _slow_constructor(deployment: SeenDeployment, now: float, slow_s: float) -> str:
-    running = [one.since for one in deployment.replicas.values() if one.phase is Phase.INITIALIZING]
-    slow = _slow(deployment, [since for since in running if since + slow_s <= now], slow_s, "initialize")
+    slow = _slow(deployment, Phase.INITIALIZING, now, slow_s, "initialize")
     return f"{slow} Its constructor or `reconfigure` may be slow." if slow else ""
 
 
-def _slow(deployment: SeenDeployment, replicas: list[float], slow_s: float, doing: str) -> str:
-    """In the words of Ray Serve, which people and programs look for; empty when there are none."""
-    if not replicas:
+def _slow(deployment: SeenDeployment, phase: Phase, now: float, slow_s: float, doing: str) -> str:
+    """How many replicas are slow, in the words of Ray Serve, which programs look for; empty when none is."""
+    slow = sum(one.phase is phase and one.since + slow_s <= now for one in deployment.replicas.values())
+    if not slow:
         return ""
     name, app = deployment.id.name, deployment.id.app
     return (
-        f"Deployment {name!r} in application {app!r} has {len(replicas)} replicas that have taken more than "
+        f"Deployment {name!r} in application {app!r} has {slow} replicas that have taken more than "
         f"{slow_s:g}s to {doing}."
     )
 
