@@ -48,8 +48,8 @@ def test_what_is_called_slow_can_be_set():
     want = wanted(number=2)
     seen = deployment(want, replica("r1", Phase.LAUNCHING, want), replica("r2", Phase.LAUNCHING, want, since=5.0))
     assert text_changes_at(seen, 0.0, slow_s=1.0) == 1.0
-    text = waiting_text(seen, CLUSTER, 1.0, slow_s=1.0)
-    assert "Deployment 'Model' in application 'app' has 1 replicas that have taken more than 1s to be scheduled." in text
+    told = "Deployment 'Model' in application 'app' has 1 replicas that have taken more than 1s to be scheduled."
+    assert told in waiting_text(seen, CLUSTER, 1.0, slow_s=1.0)
 
 
 def test_failed_starts_say_how_many_more_there_will_be():
