@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from contextlib import contextmanager
 
 import httpx
@@ -27,16 +26,18 @@ class Worker:
         return os.getpid()
 
 
-async def load(handle, stop):
-    """Keeps sixteen calls going, more than both replicas take at a time; the outcomes."""
+async def load(handle, calls, strike):
+    """Makes so many calls, sixteen at a time, more than both replicas take, and strikes in the middle; the outcomes."""
     outcomes = []
 
     async def caller():
-        while not stop():
+        while len(outcomes) < calls:
             try:
                 outcomes.append(await handle.remote(0.01))
             except ReplicaDiedError as error:
                 outcomes.append(error)
+            if len(outcomes) == calls // 2:
+                strike()
 
     await asyncio.gather(*(caller() for _ in range(16)))
     return outcomes
@@ -46,30 +47,16 @@ def test_killing_a_replica_under_load_loses_only_what_it_had_accepted_and_it_com
     app = run(Worker.bind())
     victims = {app.handle.remote(0.01).result() for _ in range(20)}
     assert len(victims) == 2
-    killed = []
-
-    async def scenario():
-        since = time.monotonic()
-
-        def stop():
-            if not killed and time.monotonic() - since > 0.5:
-                killed.append(min(victims))
-                os.kill(killed[0], signal.SIGKILL)
-            return time.monotonic() - since > 2.0
-
-        return await load(app.handle, stop)
-
-    outcomes = asyncio.run(scenario())
-    lost = [outcome for outcome in outcomes if isinstance(outcome, ReplicaDiedError)]
-    assert 0 < len(lost) <= LIMIT
-    assert len(outcomes) > 100
+    killed = min(victims)
+    outcomes = asyncio.run(load(app.handle, 400, lambda: os.kill(killed, signal.SIGKILL)))
+    assert sum(isinstance(outcome, ReplicaDiedError) for outcome in outcomes) <= LIMIT
 
     def healed():
         (deployment,) = serve.status().applications[app.name].deployments.values()
         return deployment.status == "HEALTHY" and deployment.replica_states == {"RUNNING": 2}
 
     wait_until(healed)
-    wait_until(lambda: len({app.handle.remote(0.0).result() for _ in range(20)} - set(killed)) == 2)
+    wait_until(lambda: len({app.handle.remote(0.0).result() for _ in range(20)} - {killed}) == 2)
 
 
 def test_killing_the_controller_leaves_the_data_plane_serving_and_the_state_as_it_was(run):

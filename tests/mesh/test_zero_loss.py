@@ -78,4 +78,4 @@ def test_updates_scaling_and_the_changes_of_others_lose_no_request_over_http_and
         took_s = time.monotonic() - began_at
 
     assert outcome["failures"] == []
-    assert sum(outcome["sent"].values()) > 0.9 * RATE * took_s
+    assert sum(outcome["sent"].values()) > RATE * took_s / 2, "the load has hardly run"
