@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,12 +35,15 @@ class Machines:
 
     def add(self, labels: dict[str, str] | None = None, **resources: float) -> str:
         """Another machine, with a core, these labels and these resources; its node id."""
-        node = self._cluster.add_node(num_cpus=1, resources=resources, labels=labels or {})
-        self._cluster.wait_for_nodes()
-        self._added[node.node_id] = node
-        # Known to the cluster, it is not yet known to whoever places.
-        wait_until(lambda: _takes_tasks(node.node_id))
-        return str(node.node_id)
+        for _ in range(3):
+            node = self._cluster.add_node(num_cpus=1, resources=resources, labels=labels or {})
+            self._cluster.wait_for_nodes()
+            self._added[node.node_id] = node
+            # Known to the cluster, it is not yet known to whoever places; now and then Ray never tells.
+            if _becomes(partial(_takes_tasks, node.node_id), 20.0):
+                return str(node.node_id)
+            self.lose(node.node_id)
+        raise AssertionError("three machines were added, and whoever places has heard of none")
 
     def lose(self, node_id: str) -> None:
         """A machine dies, with all that runs on it."""
@@ -112,8 +116,14 @@ def machines(cluster: Cluster) -> Iterator[Machines]:
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """What a condition gives once it is true; fails when it is not in time."""
+    found = _becomes(condition, timeout_s)
+    assert found, "the condition was not met in time"
+    return found
+
+
+def _becomes(condition: Callable[[], Any], timeout_s: float) -> Any:
+    """What a condition gives once it is true, or when its time is over."""
     deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "the condition was not met in time"
+    while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
