@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -139,6 +140,17 @@ def test_unknown_path_is_404_and_says_where_the_routes_are(mesh: HttpMesh) -> No
         assert response.status_code == 404 and response.headers["content-type"].startswith("text/plain")
         assert response.text == f"Path '/ab' not found. Ping {mesh.url}/-/routes for available routes."
         assert client.get(mesh.url + "/-/routes").text == '{"/a":"a"}'
+
+
+def test_an_application_that_moves_is_reached_by_both_prefixes_and_listed_under_the_new_one(mesh: HttpMesh) -> None:
+    mesh.deploy(Mirror, name="a", prefix="/new")
+    mesh.routes["a"] = replace(mesh.routes["a"], former_prefixes=("/old",))
+    mesh.publish()
+    with mesh.client() as client:
+        for prefix in ("/old", "/new"):
+            seen = client.get(f"{prefix}/x").json()
+            assert (seen["root_path"], seen["path"], seen["route"]) == (prefix, f"{prefix}/x", prefix)
+        assert client.get("/-/routes").json() == {"/new": "a"}
 
 
 def test_changed_prefix_takes_effect_and_application_without_prefix_is_unreachable(mesh: HttpMesh) -> None:
