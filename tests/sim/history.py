@@ -103,7 +103,8 @@ def _apply(world: World, size: Size, name: str) -> None:
     uses = tuple(deployment.id for deployment in deployments[1:])
     first = deployments[0]
     spec = DeploymentSpec(first.id, first.code_version, first.options, uses=uses)
-    app = ApplicationSpec(name, (spec, *deployments[1:]), "in", rng.choice((f"/{name}", f"/{name}2", None)))
+    prefix = f"/{name}/{first.options.user_config['n']}"
+    app = ApplicationSpec(name, (spec, *deployments[1:]), "in", rng.choice((prefix, None)))
     world.asked_for.add(name)
     world.want(lambda desired: desire.set_applications(desired, (app,), world.now))
 
