@@ -1,5 +1,7 @@
 """How many replicas are started, stopped, replaced and reconfigured."""
 
+from dataclasses import replace
+
 import pytest
 from control_pictures import deployment, phases, ready, replica, scene, wanted
 
@@ -100,6 +102,18 @@ def test_options_that_can_be_taken_in_place_share_the_batch():
     assert counted(actions) == {"ReconfigureReplica": 2}
     assert isinstance(actions[0], ReconfigureReplica) and actions[0].options is new.spec.options
     assert list(phases(seen).values()).count(Phase.RECONFIGURING) == 2
+
+
+def test_options_wait_until_a_rank_that_was_sent_is_taken():
+    old, new = wanted(number=2), wanted(number=2, user_config={"a": 1})
+    ranked, other = ready(old, 2)
+    waiting = deployment(
+        new, replace(ranked, ranking=True), replace(other, ranking=True), attempts=Attempts(rolling=True)
+    )
+    assert roll(waiting, scene())[1] == ()
+    answered = deployment(new, ranked, replace(other, ranking=True), attempts=Attempts(rolling=True))
+    (sent,) = roll(answered, scene())[1]
+    assert isinstance(sent, ReconfigureReplica) and sent.replica == ranked.id
 
 
 def test_scaling_down_comes_before_the_rollout():
