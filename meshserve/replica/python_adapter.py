@@ -96,9 +96,7 @@ class PythonAdapter:
             payload = attachments().attach(payload) or payload
         if payload.encoding is Encoding.PICKLE:
             return decode_arguments(payload)
-        if payload.encoding is Encoding.CLAIM or any(
-            part.encoding is Encoding.CLAIM for part in open_chain(payload)[1]
-        ):
+        if payload.encoding is Encoding.CLAIM or _holds_claims(payload):
             return await asyncio.to_thread(decode_arguments, payload, _reference, self._fetch)
         return decode_arguments(payload, _reference)
 
@@ -116,6 +114,11 @@ class PythonAdapter:
             return encode_value(interop().collect_value(claim))
         fetched: Payload = interop().collect_parcel_sync(claim)
         return fetched
+
+
+def _holds_claims(chain: Payload) -> bool:
+    arguments, results = open_chain(chain)
+    return any(part.encoding is Encoding.CLAIM for part in (arguments, *results))
 
 
 def _reference(payload: Payload) -> Any:

@@ -49,7 +49,7 @@ def encode_call_arguments(
     """Encodes arguments.
 
     Args:
-        store: where large ones are put, unless there is something to wait for.
+        store: where large ones are put.
 
     Raises:
         RuntimeError: a response generator is among them.
@@ -67,7 +67,7 @@ def encode_call_arguments(
             kwargs = {name: _hole(value, upstream) for name, value in kwargs.items()}
             break
     with collecting_nested(len(upstream)) as nested:
-        payload = encode_arguments(args, kwargs, None if upstream else store)
+        payload = encode_arguments(args, kwargs, store)
     if nested:
         upstream += [partial(interop().when_referable, response) for response in nested]
         holds = (*holds, *nested)

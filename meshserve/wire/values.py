@@ -253,19 +253,27 @@ class _References:
 def fill_holes(arguments: Payload, results: Sequence[Payload]) -> Payload:
     """Joins arguments that have holes with the undecoded results, or claims on them, that belong there."""
     results = [result.claim if type(result) is SharedPayload else result for result in results]
+    if type(arguments) is not SharedPayload:
+        return _joined(arguments, results)
+    whole = _joined(arguments, results)
+    return SharedPayload(whole.body, Encoding.CHAIN, whole.buffers, _joined(arguments.claim, results), arguments.memory)
+
+
+def _joined(arguments: Payload, results: Sequence[Payload]) -> Payload:
     layout = [(int(result.encoding), len(result.buffers)) for result in results]
     buffers = [*arguments.buffers]
     for result in results:
         buffers.append(result.body)
         buffers.extend(result.buffers)
-    return Payload(pickle.dumps((arguments.body, len(arguments.buffers), layout), 5), Encoding.CHAIN, buffers)
+    head = (arguments.body, int(arguments.encoding), len(arguments.buffers), layout)
+    return Payload(pickle.dumps(head, 5), Encoding.CHAIN, buffers)
 
 
 def open_chain(payload: Payload) -> tuple[Payload, list[Payload]]:
-    """Takes apart what `fill_holes` made: the arguments, and what belongs in their holes."""
-    body, count, layout = pickle.loads(payload.body)
+    """Takes apart what `fill_holes` made: the arguments or the claim on them, and what belongs in their holes."""
+    body, own_encoding, count, layout = pickle.loads(payload.body)
     buffers = iter(payload.buffers)
-    arguments = Payload(body, Encoding.PICKLE, [next(buffers) for _ in range(count)])
+    arguments = Payload(body, Encoding(own_encoding), [next(buffers) for _ in range(count)])
     results = [
         Payload(bytes(next(buffers)), Encoding(encoding), [next(buffers) for _ in range(n)]) for encoding, n in layout
     ]
@@ -289,6 +297,8 @@ def decode_arguments(
         arguments: tuple[tuple[Any, ...], dict[str, Any]] = decode_value(payload)
         return arguments
     outer, results = open_chain(payload)
+    if outer.encoding is Encoding.CLAIM and fetch is not None:
+        outer = fetch(outer)
     _decoding.references = _References(results, reference).at
     try:
         args, kwargs = decode_value(outer)

@@ -33,6 +33,7 @@ from meshserve.routing.router import Router
 from meshserve.routing.scope import request_scope
 from meshserve.routing.service import Service, stack
 from meshserve.rpc.io_thread import io_thread
+from meshserve.telemetry.catalogue import SESSION_SENT
 from meshserve.user.context import get_request_context
 
 
@@ -122,6 +123,12 @@ class Model:
 
     async def total(self, items):
         return sum([item async for item in items])
+
+    async def add_size(self, number, data):
+        return number + len(data)
+
+    def sync_add_size(self, number, data):
+        return number + len(data)
 
     async def fail_with(self, argument):
         raise ValueError(argument)
@@ -317,6 +324,15 @@ async def test_response_as_argument_arrives_as_its_value_and_upstream_runs_once(
     assert await first == 3
     calls, _ = await served.state.remote()
     assert calls.count((1, 2)) == 1
+
+
+async def test_large_arguments_beside_a_response_do_not_ride_the_session(served):
+    assert await served.add.remote(1, 2) == 3
+    metrics, large = process_directory().router(DEPLOYMENT).replicas[0].session.metrics, bytes(2_000_000)
+    before = sum(value for metric, _, value in metrics.read() if metric is SESSION_SENT)
+    assert await served.add_size.remote(served.add.remote(1, 2), large) == 2_000_003
+    assert await served.sync_add_size.remote(served.add.remote(1, 2), data=large) == 2_000_003
+    assert sum(value for metric, _, value in metrics.read() if metric is SESSION_SENT) - before < 10_000
 
 
 async def test_upstream_failure_is_the_downstream_failure_and_downstream_never_runs(served):

@@ -27,7 +27,14 @@ from meshserve.rpc.segments import IDLE_S, PROMISE_S, SegmentPool, segment_pool
 from meshserve.telemetry.caller import SessionMetrics
 from meshserve.telemetry.catalogue import SESSION_SENT
 from meshserve.wire.claims import decode_claim, encode_claim
-from meshserve.wire.values import decode_value, encode_arguments, encode_value
+from meshserve.wire.values import (
+    Hole,
+    decode_arguments,
+    decode_value,
+    encode_arguments,
+    encode_value,
+    fill_holes,
+)
 
 MB = 1 << 20
 
@@ -252,6 +259,15 @@ def test_large_values_of_builtin_types_keep_their_type(value: object) -> None:
     assert type(decode_value(encode_value(value, pool.store))) is type(value)
     assert decode_value(encode_arguments((value,), {"k": value}, pool.store)) == ((value,), {"k": value})
     assert decode_value(encode_value(value)) == value
+
+
+def test_large_arguments_that_wait_for_a_result_can_be_read_in_place_and_sent_whole() -> None:
+    arguments = encode_arguments((Hole(0), ones(MB)), {}, SegmentPool(100 * MB).store)
+    filled = fill_holes(arguments, [encode_value(7)])
+    assert type(filled) is SharedPayload and filled.claim.size_bytes < 10_000
+    for payload in (filled, filled.claim):
+        (seven, array), _ = decode_arguments(payload, fetch=lambda claim: Attachments().attach(claim) or claim)
+        assert seven == 7 and array.sum() == MB
 
 
 # -- on a session --------------------------------------------------------------------------------------------------
