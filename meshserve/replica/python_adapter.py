@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
 from meshserve.model.call import Call, CallKind, Encoding, Payload
@@ -17,7 +18,7 @@ from meshserve.routing.response import interop
 from meshserve.rpc.attachments import attachments
 from meshserve.rpc.segments import segment_pool
 from meshserve.wire.claims import decode_claim
-from meshserve.wire.values import Store, decode_arguments, decode_value, encode_value, open_chain
+from meshserve.wire.values import Store, decode_arguments, decode_value, encode_plain_value, encode_value, open_chain
 
 _END = object()
 
@@ -46,9 +47,7 @@ class PythonAdapter:
         if inspect.isawaitable(result):
             self._pending[running] = result
             return None
-        if inspect.isgenerator(result) or inspect.isasyncgen(result):
-            raise _needs_stream(running.call.method)
-        return encode_value(result, _store_for(running.call))
+        return encode_plain_value(result) or _encoded(result, running.call)
 
     async def run(self, invocation: Invocation) -> Payload | None:
         """See `replica.adapter.Adapter`."""
@@ -62,11 +61,9 @@ class PythonAdapter:
                 else:
                     args, kwargs = await self._arguments(payload)
                 result = self._user.method(call.method)(*args, **kwargs)
-            if inspect.isawaitable(result):
+            if type(result) is CoroutineType or inspect.isawaitable(result):
                 result = await result
-            if inspect.isgenerator(result) or inspect.isasyncgen(result):
-                raise _needs_stream(call.method)
-            return encode_value(result, _store_for(call))
+            return encode_plain_value(result) or _encoded(result, call)
         args, kwargs = await self._arguments(call.payload)
         if call.kind.streams_in:
             args = (_values(invocation), *args)
@@ -124,6 +121,13 @@ def _holds_claims(chain: Payload) -> bool:
 def _reference(payload: Payload) -> Any:
     """An ObjectRef for a result that was passed inside a container."""
     return interop().make_reference(payload)
+
+
+def _encoded(result: Any, call: Call) -> Payload:
+    """The result of a unary call."""
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise _needs_stream(call.method)
+    return encode_value(result, _store_for(call))
 
 
 def _store_for(call: Call) -> Store | None:

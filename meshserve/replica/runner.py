@@ -50,7 +50,7 @@ class Runner:
         self._user = user
         self._python = PythonAdapter(user, kept or Kept())
         self._adapters: dict[Encoding, Adapter] = {}
-        self._tasks: dict[asyncio.Task[None], Running] = {}
+        self._running: set[Running] = set()  # the loop itself holds its tasks weakly
         self._to_user: Mailbox[Running] = Mailbox(user.loop, self._begin)
 
     def start(self, running: Running) -> None:
@@ -82,16 +82,11 @@ class Runner:
             running.complete(result, None)
 
     def _begin(self, running: Running) -> None:
-        task = running.task = self._user.loop.create_task(self._run(running))
-        self._tasks[task] = running
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        running = self._tasks.pop(task)
-        if not running.over:  # cancelled before its first step: `_run` never began, the slot would never come back
-            running.complete(None, failure_of(asyncio.CancelledError()))
+        self._running.add(running)
+        running.task = self._user.loop.create_task(self._run(running))
 
     async def _run(self, running: Running) -> None:
+        running.begun = True
         request_scope.set(running.scope)
         span = UserSpan.begin(running.call) if active() is not None else None
         failure: Failure | None = None
@@ -105,6 +100,7 @@ class Runner:
         else:
             running.complete(payload, None)
         finally:
+            self._running.discard(running)
             if span is not None:
                 span.end(failure)
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from meshserve.model.call import Call, Encoding, Finish, Payload
+from meshserve.model.call import Call, CallKind, Encoding, Finish, Payload
 from meshserve.model.failure import Failure
 from meshserve.routing.scope import RequestScope
 from meshserve.routing.service import credit_cost, item_cost
@@ -51,36 +51,30 @@ class Running:
 
     Attributes:
         accepted_at: on the monotonic clock.
+        begun: whether user code's task has taken its first step.
         verb: the method of an HTTP request; empty for other calls. The adapter sets it.
         status: of its response; 0 before there is one. The adapter sets it.
     """
 
-    __slots__ = (
-        "_armed",
-        "_granted",
-        "_input",
-        "_input_ended",
-        "_input_waiter",
-        "_io",
-        "_room_event",
-        "_room_waiter",
-        "_spent",
-        "_user_loop",
-        "accepted_at",
-        "call",
-        "call_id",
-        "cancelled",
-        "deadline_timer",
-        "finish",
-        "keys",
-        "outbox",
-        "over",
-        "peer",
-        "scope",
-        "status",
-        "task",
-        "verb",
-    )
+    # On the class: most calls are unary, and need none of these.
+    accepted_at = 0.0
+    begun = False
+    cancelled = False
+    deadline_timer: asyncio.TimerHandle | None = None
+    finish: Finish | None = None
+    keys: tuple[str, ...] = ()
+    outbox: deque[Payload] = deque(maxlen=0)
+    over = False
+    status = 0
+    task: asyncio.Task[None] | None = None
+    verb = ""
+    _armed = False
+    _input: deque[Payload] = deque(maxlen=0)
+    _input_ended = False
+    _input_waiter: asyncio.Future[None] | None = None
+    _room_event: threading.Event | None = None
+    _room_waiter: asyncio.Future[None] | None = None
+    _spent = 0
 
     def __init__(
         self,
@@ -93,28 +87,14 @@ class Running:
     ) -> None:
         self.call = call
         self.call_id = call_id
-        self.accepted_at = 0.0
-        self.verb = ""
-        self.status = 0
         self.peer = peer
-        self.finish: Finish | None = None
-        self.keys: list[str] = []
         self.scope = RequestScope(call.context, call.deadline)
-        self.task: asyncio.Task[None] | None = None
-        self.cancelled = False
-        self.over = False
-        self.deadline_timer: asyncio.TimerHandle | None = None
-        self.outbox: deque[Payload] = deque()
-        self._armed = False
         self._granted = credits
-        self._spent = 0
-        self._room_waiter: asyncio.Future[None] | None = None
-        self._room_event: threading.Event | None = None
-        self._input: deque[Payload] = deque()
-        self._input_ended = False
-        self._input_waiter: asyncio.Future[None] | None = None
         self._io = io
         self._user_loop = user_loop
+        if call.kind is not CallKind.UNARY:
+            self.outbox = deque()
+            self._input = deque()
 
     # -- user side -----------------------------------------------------------------------------------------------
 
@@ -195,7 +175,7 @@ class Running:
     def _complete(self, payload: Payload | None, failure: Failure | None) -> None:
         if self.deadline_timer is not None:
             self.deadline_timer.cancel()
-        if self.scope.children and (self.cancelled or failure is not None):
+        if self.cancelled or failure is not None:
             self.scope.cancel_children()
         self.peer.completed(self, payload, failure)
 
@@ -253,5 +233,5 @@ class Running:
             pass  # the user's loop is closed: the replica is ending
 
     def _cancel_task(self) -> None:
-        if self.task is not None:
+        if self.task is not None and self.begun:  # else its first step finds that it was cancelled
             self.task.cancel()

@@ -136,7 +136,7 @@ class SessionEnd:
         for retain in message.retains:
             kept = running.get(retain.call_id)
             if kept is not None:
-                kept.keys.append(retain.key)
+                kept.keys += (retain.key,)
                 self._door.kept.expect(retain.key, partial(to_io, kept.cancel))
                 self._retained.append(retain.call_id)
                 self._writer.wake()

@@ -60,36 +60,22 @@ class Flight:
             name of the actor that keeps it.
     """
 
-    __slots__ = (
-        "arrival",
-        "call",
-        "call_id",
-        "input",
-        "rejections",
-        "replica",
-        "reply",
-        "retains",
-        "router",
-        "sent_at",
-        "stage",
-        "stream",
-        "waiting_since",
-    )
+    # On the class: one is made per call.
+    call_id = 0
+    input: FlightInput | None = None
+    rejections = 0
+    replica: Replica | None = None
+    reply: Reply | None = None
+    retains: tuple[tuple[str, Callable[[str], None]], ...] = ()
+    sent_at = 0.0
+    stage = Stage.WAITING
+    stream: ReplyStream | None = None
+    waiting_since = 0.0
 
     def __init__(self, call: Call, arrival: int, router: FlightOwner) -> None:
         self.call = call
         self.arrival = arrival
         self.router = router
-        self.stage = Stage.WAITING
-        self.replica: Replica | None = None
-        self.call_id = 0
-        self.rejections = 0
-        self.waiting_since = 0.0
-        self.sent_at = 0.0
-        self.reply: Reply | None = None
-        self.stream: ReplyStream | None = None
-        self.input: FlightInput | None = None
-        self.retains: tuple[tuple[str, Callable[[str], None]], ...] = ()
 
     def open_stream(self) -> ReplyStream:
         """Makes the stream of a streaming call, with its input if it has one."""

@@ -47,7 +47,7 @@ class Pending(Waitable):
         self.request_id = request_id
         self._scope = scope
         if scope is not None:
-            scope.children.add(self)
+            scope.add(self)
 
     def cancel(self) -> None:
         """Cancels the call: while it waits, on its way, or in user code. Best effort; may be repeated."""
@@ -79,7 +79,7 @@ class Pending(Waitable):
     def _forget(self) -> None:
         self._holds = ()
         if self._scope is not None:
-            self._scope.children.discard(self)
+            self._scope.discard(self)
             self._scope = None
 
     def _exception(self, failure: Failure) -> BaseException:

@@ -25,22 +25,31 @@ class RequestScope:
     Attributes:
         context: of the call.
         deadline: on the monotonic clock, or None.
-        children: calls it made that are not over; cancelled with it.
     """
 
-    __slots__ = ("children", "context", "deadline")
-
+    # On the class: one is made per call, and most make no calls.
+    _children: set[Child] | None = None
     replica: Any = None
     """The context of the replica that serves it, where a process is several replicas (local testing mode)."""
 
     def __init__(self, context: CallContext, deadline: float | None) -> None:
         self.context = context
         self.deadline = deadline
-        self.children: set[Child] = set()
+
+    def add(self, child: Child) -> None:
+        """A call was made on behalf of this request, and is cancelled with it."""
+        if self._children is None:
+            self._children = set()
+        self._children.add(child)
+
+    def discard(self, child: Child) -> None:
+        """A call is over."""
+        if self._children is not None:
+            self._children.discard(child)
 
     def cancel_children(self) -> None:
         """Cancels every call made on behalf of this request that is not over."""
-        for child in tuple(self.children):
+        for child in tuple(self._children or ()):
             child.cancel_with_parent()
 
 

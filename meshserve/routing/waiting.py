@@ -15,10 +15,18 @@ from meshserve.rpc.mailbox import Mailbox
 _mailboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox[asyncio.Future[None]]] = WeakKeyDictionary()
 
 
+_latest: tuple[asyncio.AbstractEventLoop | None, Mailbox[asyncio.Future[None]] | None] = (None, None)
+"""The loop that waited last, in most processes the only one; its mailbox is found at a third of the price."""
+
+
 def _mailbox(loop: asyncio.AbstractEventLoop) -> Mailbox[asyncio.Future[None]]:
-    mailbox = _mailboxes.get(loop)
-    if mailbox is None:
-        mailbox = _mailboxes[loop] = Mailbox(loop, _wake)
+    global _latest
+    latest, mailbox = _latest
+    if latest is not loop or mailbox is None:
+        mailbox = _mailboxes.get(loop)
+        if mailbox is None:
+            mailbox = _mailboxes[loop] = Mailbox(loop, _wake)
+        _latest = (loop, mailbox)
     return mailbox
 
 

@@ -69,6 +69,14 @@ def encode_plain(args: tuple[Any, ...]) -> Payload:
     return Payload(pickle.dumps((args, {}), 5), Encoding.PICKLE)
 
 
+def encode_plain_value(value: Any) -> Payload | None:
+    """Pickles a value of a builtin kind that is not large; None for any other."""
+    kind = type(value)
+    if kind not in _PLAIN or ((kind is bytes or kind is str) and len(value) >= SHARED_FROM_BYTES):
+        return None
+    return Payload(pickle.dumps(value, 5), Encoding.PICKLE)
+
+
 def encode_value(value: Any, store: Store | None = None) -> Payload:
     """Pickles a value.
 
@@ -78,11 +86,7 @@ def encode_value(value: Any, store: Store | None = None) -> Payload:
     Raises:
         TypeError: it cannot be pickled; the message names the part that cannot.
     """
-    if type(value) in _PLAIN:
-        if isinstance(value, bytes | str) and len(value) >= SHARED_FROM_BYTES:
-            return _encode_any(_apart(value), store)
-        return Payload(pickle.dumps(value, 5), Encoding.PICKLE)
-    return _encode_any(value, store)
+    return encode_plain_value(value) or _encode_any(_apart(value), store)
 
 
 def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], store: Store | None = None) -> Payload:
