@@ -77,6 +77,8 @@ class Settings:
         proxy_min_drain_s: how long a proxy that is no longer needed stays at least. Read where the mesh is started.
         slow_startup_s: a replica that takes so long to start is called slow in the status of its deployment. Read by
             the controller.
+        user_code_apart: user code has a loop and a thread of its own; else it shares the I/O loop, which saves four
+            changes of thread a call and lets code that blocks keep everything waiting. Read by replicas.
         pack_replicas: fill machines one after the other with replicas; else they are spread. Read by the controller.
         actor_check_period_s: how often the health of shared actors is checked. Read by the controller, as the next two.
         actor_check_timeout_s: how long an answer may take.
@@ -101,6 +103,7 @@ class Settings:
     controller_callback: str = ""
     proxy_min_drain_s: float = PROXY_MIN_DRAIN_S
     slow_startup_s: float = SLOW_STARTUP_S
+    user_code_apart: bool = True
     pack_replicas: bool = False
     actor_check_period_s: float = 10.0
     actor_check_timeout_s: float = 30.0
@@ -131,6 +134,7 @@ class Settings:
             controller_callback=environ.get("RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH", ""),
             proxy_min_drain_s=float(environ.get("RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S") or PROXY_MIN_DRAIN_S),
             slow_startup_s=float(environ.get("RAY_SERVE_SLOW_STARTUP_WARNING_S") or SLOW_STARTUP_S),
+            user_code_apart=environ.get("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "1") == "1",
             pack_replicas=environ.get("RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", "0") == "1",
             actor_check_period_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S", 10)),
             actor_check_timeout_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_TIMEOUT_S", 30)),

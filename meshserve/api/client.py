@@ -17,7 +17,7 @@ from meshserve.model.control import ApplicationSpec, ProxyOptions
 from meshserve.model.declared import Change
 from meshserve.model.overview import MeshOverview
 from meshserve.rpc.channel import internal_channel
-from meshserve.rpc.io_thread import io_thread
+from meshserve.rpc.io_thread import WAITS_FOR_ITSELF, io_thread
 from meshserve.rpc.token import token_metadata
 from meshserve.v1 import controller_pb2, controller_pb2_grpc
 from meshserve.wire.application import application_to_proto
@@ -218,7 +218,14 @@ async def forget_client() -> None:
 
 
 def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on the I/O thread and waits for it; an interrupt (Ctrl-C) cancels it."""
+    """Runs a coroutine on the I/O thread and waits for it; an interrupt (Ctrl-C) cancels it.
+
+    Raises:
+        RuntimeError: called on the I/O thread, which would wait for itself.
+    """
+    if io_thread().is_current:
+        coroutine.close()
+        raise RuntimeError(WAITS_FOR_ITSELF)
     future = io_thread().submit(coroutine)
     try:
         return future.result()

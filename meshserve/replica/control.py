@@ -21,6 +21,7 @@ from meshserve.replica.stats import AUTOSCALING, ROUTING, hook, record
 from meshserve.replica.user_code import UserCode
 from meshserve.routing.directory import process_directory
 from meshserve.rpc.import_path import import_from
+from meshserve.settings import Settings
 from meshserve.telemetry.exposition import process_text
 from meshserve.telemetry.logs import configure_log, log_path
 from meshserve.telemetry.loop_lag import watch_loop
@@ -92,7 +93,8 @@ class ReplicaControl(replica_control_pb2_grpc.ReplicaControlServiceServicer):
                 actors,
             )
             configure_log(options.logging_config)
-            user = self._user = UserCode(replica_context, options)
+            apart = Settings.from_environment().user_code_apart
+            user = self._user = UserCode(replica_context, options, apart=apart)
             await user.construct(request.code)
             await user.reconfigure(options, rank)
             self._watch = LoopWatch(user.loop)

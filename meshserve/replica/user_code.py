@@ -2,7 +2,8 @@
 
 It lives on a loop of its own, on a thread of its own: its constructor, destructor and asynchronous methods run there,
 its synchronous methods in a pool of threads. Nothing here runs on the I/O thread, so whatever user code does, the
-replica still answers.
+replica still answers; unless the operator has decided that code which never blocks shares the I/O loop
+(`Settings.user_code_apart`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from meshserve.errors import InvalidCallError, MeshServeException
 from meshserve.model.control import ReplicaRank
 from meshserve.model.options import DeploymentOptions, Json
 from meshserve.rpc.garbage import settle_garbage
-from meshserve.rpc.io_thread import LoopThread
+from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.user.context import ReplicaContext, set_replica_context
 
 
@@ -30,6 +31,7 @@ class UserCode:
     Args:
         context: of this replica.
         options: of the deployment.
+        apart: False to run asynchronous code on the I/O loop.
 
     Attributes:
         callable: the user's instance, or the function; None until constructed.
@@ -37,12 +39,12 @@ class UserCode:
         loop: where asynchronous user code runs.
     """
 
-    def __init__(self, context: ReplicaContext, options: DeploymentOptions) -> None:
+    def __init__(self, context: ReplicaContext, options: DeploymentOptions, *, apart: bool = True) -> None:
         self.context = context
         self.options = options
         self.callable: Any = None
         self.is_function = False
-        self._thread = LoopThread("meshserve-user").start()
+        self._thread = LoopThread("meshserve-user").start() if apart else io_thread()
         self.loop = self._thread.loop
         self._pool = _pool(options.max_ongoing_requests)
         self._methods: dict[str, tuple[Callable[..., Any], bool]] = {}
@@ -128,7 +130,8 @@ class UserCode:
     def close(self) -> None:
         """Ends the user's loop and threads, where the process outlives the object; nothing may run on them any more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._thread.stop()
+        if self._thread is not io_thread():
+            self._thread.stop()
 
     # -- calls ---------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,13 @@ except ImportError:  # optional: not on every platform
 
 T = TypeVar("T")
 
+WAITS_FOR_ITSELF = (
+    "This call blocks, and user code shares the event loop that would bring its answer "
+    "(RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0): call it in a thread, with `await asyncio.to_thread(...)`, or give "
+    "user code a thread of its own."
+)
+"""What is wrong with waiting on the I/O thread."""
+
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Makes a loop of the fastest kind at hand."""
@@ -59,11 +66,15 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
-        """Runs a coroutine here and waits for it; not to be called on this thread.
+        """Runs a coroutine here and waits for it.
 
         Raises:
+            RuntimeError: called on this thread, which would wait for itself.
             TimeoutError: it did not end in time; it is cancelled then.
         """
+        if self.is_current:
+            coroutine.close()
+            raise RuntimeError(WAITS_FOR_ITSELF)
         future = self.submit(coroutine)
         try:
             return future.result(timeout_s)

@@ -8,8 +8,10 @@ involved: an item posted to an idle loop is delivered as fast as the loop wakes.
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -23,13 +25,14 @@ class Mailbox(Generic[T]):
         receive: called once per item; must not raise.
     """
 
-    __slots__ = ("_armed", "_items", "_loop", "_receive")
+    __slots__ = ("_armed", "_context", "_items", "_loop", "_receive")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, receive: Callable[[T], object]) -> None:
         self._loop = loop
         self._receive = receive
         self._items: deque[T] = deque()
         self._armed = False
+        self._context = Context()
 
     def post(self, item: T) -> None:
         """Hands over an item from any thread. Items posted to a closed loop are dropped."""
@@ -38,8 +41,11 @@ class Mailbox(Generic[T]):
         # empties the queue. Whichever way the two threads interleave, a queued item has a wake-up behind it.
         if not self._armed:
             self._armed = True
+            if _get_running_loop() is self._loop:
+                self._loop.call_soon(self._drain, context=self._context)
+                return
             try:
-                self._loop.call_soon_threadsafe(self._drain)
+                self._loop.call_soon_threadsafe(self._drain, context=self._context)
             except RuntimeError:  # the loop is closed: its process or thread is ending
                 self._items.clear()
 

@@ -54,6 +54,7 @@ def test_every_variable_it_says_is_read_is_read() -> None:
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "module:function",
         "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "module:function",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_ROTATION_MAX_BYTES": "1",
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_SERVE_FORCE_LOCAL_TESTING_MODE": "1",

@@ -37,10 +37,14 @@ class LocalReplica:
 
     Args:
         target: the class (with its constructor's arguments) or function it serves.
+        apart: False to run user code on the I/O loop.
     """
 
-    def __init__(self, tag: str, target: Any, *args: Any, options: DeploymentOptions | None = None) -> None:
+    def __init__(
+        self, tag: str, target: Any, *args: Any, options: DeploymentOptions | None = None, apart: bool = True
+    ) -> None:
         self.tag = tag
+        self._apart = apart
         self.options = options or DeploymentOptions(max_ongoing_requests=1000)
         self._code = cloudpickle.dumps((target, args, {}))
         self.admission = Admission(self.options.max_ongoing_requests)
@@ -50,7 +54,7 @@ class LocalReplica:
 
     async def start(self) -> LocalReplica:
         """To be awaited on the I/O thread."""
-        self.user = UserCode(ReplicaContext(ReplicaId(DEPLOYMENT, self.tag)), self.options)
+        self.user = UserCode(ReplicaContext(ReplicaId(DEPLOYMENT, self.tag)), self.options, apart=self._apart)
         await self.user.construct(self._code)
         mailbox: Mailbox[IoMail] = Mailbox(io_thread().loop, lambda mail: mail[0](*mail[1:]))
         self.runner = Runner(self.user)
