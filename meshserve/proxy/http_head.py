@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 BODILESS = (204, 304)
 
 REQUEST_ID = b"x-request-id"
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+"""What a header's name, in lower case, may be made of (RFC 9110, 5.6.2); clients refuse responses with other names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,9 @@ def response_head(status: int, headers: Sequence[bytes]) -> ResponseHead:
         length = headers[2 * names.index(b"content-length") + 1].strip()
     if status not in STATUS_LINE:
         raise ValueError(f"{status} is no status of a response")
+    for name in names:
+        if _TOKEN.fullmatch(name) is None:
+            raise ValueError(f"{name!r} is no name of a header")
     return ResponseHead(status, STATUS_LINE[status] + header_lines(headers), length, closes, REQUEST_ID in names)
 
 

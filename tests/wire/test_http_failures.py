@@ -278,12 +278,14 @@ class Wrong:
             response = PlainTextResponse("abc")
             response.raw_headers.append((b"x-evil", b"a\r\nset-cookie: b"))
             return response
+        if how == "name":
+            return PlainTextResponse("abc", headers={"two words": "x"})
         if how == "status":
             return PlainTextResponse("abc", status_code=99)
         return PlainTextResponse("abc", headers={"Transfer-Encoding": "chunked"})
 
 
-@pytest.mark.parametrize("how", ["length", "header", "status"])
+@pytest.mark.parametrize("how", ["length", "header", "name", "status"])
 def test_response_that_cannot_be_sent_is_a_500(how: str) -> None:
     with serving(Wrong) as served:
         response = served.get("/", params={"how": how})
