@@ -1,10 +1,9 @@
 """A small request with a small response, served in callbacks: no task, no ASGI, one write.
 
 Most requests have their whole body with their head, and most responses come whole, as one item of the call. Such a
-request costs a third of what it costs as a task with an `Exchange` (see README). It is an object with three states: the
+request costs half of what it costs as a task with an `Exchange` (see README). It is an object with three states: the
 call is on its way; the response is sent; or the request turned out to need more (its response streams, the client reads
-slowly) and goes on as a task, in an `Exchange` as any other. To uvicorn's protocol it is the
-connection's present cycle.
+slowly) and goes on as a task, in an `Exchange` as any other. To uvicorn's protocol it is the present cycle.
 """
 
 from __future__ import annotations
