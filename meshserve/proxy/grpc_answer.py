@@ -13,7 +13,6 @@ from meshserve.proxy.grpc_call import Context, facts_of
 from meshserve.proxy.grpc_options import GrpcOptions
 from meshserve.routing.service import CallFailed
 from meshserve.rpc.status_details import abort, ended_with, status_of, with_request_id
-from meshserve.rpc.vigil import Vigil
 from meshserve.v1 import call_pb2
 from meshserve.wire.calls import finish_from_proto
 
@@ -64,13 +63,10 @@ async def say_head(context: Context, head: Finish) -> None:
         await context.send_initial_metadata(head.initial_metadata)
 
 
-async def write_items(context: Context, items: list[Payload], vigil: Vigil) -> None:
+async def write_items(context: Context, items: list[Payload]) -> None:
     """Sends items, waiting as long as the client does not read."""
-    last = items[-1]
     for item in items:
         if item.encoding is Encoding.GRPC_HEAD:
             await say_head(context, finish_from_proto(call_pb2.Finish.FromString(item.body)))
-        elif item is last:
-            await context.write(item.body)
         else:
-            await vigil.over(context.write(item.body))
+            await context.write(item.body)

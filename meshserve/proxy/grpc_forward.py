@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -24,7 +24,6 @@ from meshserve.routing.service import CallFailed, ReplyStream, Service
 from meshserve.rpc.one_request import no_request
 from meshserve.rpc.servicers import RpcMethod
 from meshserve.rpc.status_details import Refused, abort
-from meshserve.rpc.vigil import Vigil
 
 _PROTOBUF = Encoding.PROTOBUF
 
@@ -37,13 +36,11 @@ class Forwarding:
         reader: makes calls.
         answers: ends them.
         in_flight: counts the calls in hand.
-        vigil: waits for items to be written.
     """
 
     reader: CallReader
     answers: Answers
     in_flight: InFlight
-    vigil: Vigil = field(default_factory=Vigil)
 
 
 class ForwardedMethod:
@@ -133,7 +130,7 @@ class ForwardedMethod:
     async def _send_responses(self, stream: ReplyStream, call: Call, context: Context) -> None:
         try:
             while items := await stream.take():
-                await write_items(context, items, self._shared.vigil)
+                await write_items(context, items)
             if stream.finish is not None:
                 await self._shared.answers.finish(context, call, stream.finish)
         except CallFailed as failed:
