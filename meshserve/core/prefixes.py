@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from meshserve.model.control import ApplicationSpec, Desired, DesiredApplication
 from meshserve.model.replace import replace
 
-LINGER_S = 1.0
-"""How long former prefixes stay once the application runs by its new one."""
+LINGER_S = 0.02
+"""How long former prefixes stay once the application runs by its new one: as long as it takes that to be heard. Who
+looks after `run` has returned finds the former one gone."""
 
 
 def former_prefixes(applications: Mapping[str, DesiredApplication], spec: ApplicationSpec) -> tuple[str, ...]:
