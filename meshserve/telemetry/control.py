@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections import Counter, deque
@@ -47,15 +46,16 @@ class ControlMetrics:
         self._recent_turns.append(seconds)
 
     def health(self) -> ControllerHealth:
-        """How the loop does; on it."""
+        """How the loop does; from any thread."""
+        io = PROCESS.recorder(LoopLag, "io")
         return ControllerHealth(
             self._began_at,
             time.time(),
             self._turns.count,
             self._turned_at,
             tuple(self._recent_turns),
-            PROCESS.recorder(LoopLag, "io").latest_s,
-            len(asyncio.all_tasks()),
+            io.latest_s,
+            io.tasks,
         )
 
     def ordered(self, action: ac.Action, now: float) -> None:

@@ -34,6 +34,11 @@ class LoopLag:
         self._due_at = 0.0
         self.latest_s = 0.0
 
+    @property
+    def tasks(self) -> int:
+        """Tasks of the loop that are not over; 0 before there is a loop."""
+        return len(asyncio.all_tasks(self._loop)) if self._loop is not None else 0
+
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Samples a loop for as long as it runs; from any thread. Another loop takes the place of the one before."""
         self._loop = loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from meshserve.api.details import details_of
@@ -13,6 +14,7 @@ from meshserve.model.control import Desired
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.overview import ApplicationOverview, DeploymentOverview, MeshOverview, ProxyOverview
 from meshserve.telemetry.control import ControlMetrics, OverviewMetrics
+from meshserve.telemetry.loop_lag import watch_loop
 from meshserve.telemetry.series import Histogram, Recorder
 from meshserve.wire.details import details_from_proto
 from meshserve.wire.status import ControllerIdentity, status_to_proto
@@ -105,7 +107,8 @@ async def test_the_controller_tells_how_it_does() -> None:
     metrics = ControlMetrics()
     for seconds in (0.1, 0.3):
         metrics.turned(seconds)
-    health = metrics.health()
+    watch_loop("io", asyncio.get_running_loop())
+    health = await asyncio.to_thread(metrics.health)  # as a scrape does
     assert (health.turns, health.turn_durations_s) == (2, (0.1, 0.3))
     assert health.started_at <= health.turned_at <= health.now and health.tasks >= 1
     status = status_to_proto(Plan(Desired(), Seen()), ControllerIdentity(health=health), 0.0)
