@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import cloudpickle
@@ -69,7 +70,7 @@ class UserCode:
         self.context.servable_object = self.callable
 
     async def _construct(self, code: bytes) -> None:
-        self.loop.set_default_executor(self._pool)
+        self._offer_pool()
         target, args, kwargs = cloudpickle.loads(code)
         if not inspect.isclass(target):
             self.is_function = True
@@ -82,6 +83,11 @@ class UserCode:
         if inspect.isawaitable(result):
             await result
 
+    def _offer_pool(self) -> None:
+        """Lets `asyncio.to_thread` use the pool, on a loop that is only the user's; the I/O loop keeps its own."""
+        if self._thread is not io_thread():
+            self.loop.set_default_executor(self._pool)
+
     async def reconfigure(self, options: DeploymentOptions, rank: ReplicaRank) -> None:
         """Applies options; calls the user's `reconfigure` if its user_config or rank changed.
 
@@ -90,7 +96,8 @@ class UserCode:
         """
         if options.max_ongoing_requests != self.options.max_ongoing_requests:
             retired, self._pool = self._pool, _pool(options.max_ongoing_requests)
-            retired.shutdown(wait=False)
+            self.loop.call_soon_threadsafe(self._offer_pool)
+            self.loop.call_soon_threadsafe(partial(retired.shutdown, wait=False))
         self.options = options
         self.context.rank = rank
         self.context.world_size = options.num_replicas

@@ -311,7 +311,7 @@ async def test_a_batch_outlives_the_scope_of_its_first_member() -> None:
         scope = request_scope.get()
         assert scope is not None
         seen.append((get_request_context(), scope.deadline))
-        scope.children.add(child)
+        scope.add(child)
         began.set()
         await end.wait()
         return items

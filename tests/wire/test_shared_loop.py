@@ -12,6 +12,8 @@ from replicas import LocalMesh, LocalReplica, call, on_io
 
 from meshserve.api.client import client, wait_for
 from meshserve.model.call import CallKind
+from meshserve.model.control import ReplicaRank
+from meshserve.model.options import DeploymentOptions
 from meshserve.routing.service import CallFailed
 from meshserve.rpc.io_thread import io_thread
 from meshserve.wire.values import decode_value
@@ -52,6 +54,9 @@ class Sharing:
         before = _seen.get()
         _seen.set(value)
         return before
+
+    async def in_a_thread(self) -> str:
+        return (await asyncio.to_thread(threading.current_thread)).name.partition("_")[0]
 
     async def status(self) -> None:
         wait_for(client().status())
@@ -110,3 +115,19 @@ def test_the_io_thread_does_not_wait_for_itself() -> None:
             io_thread().run(asyncio.sleep(0))
 
     io_thread().run(wait(), timeout_s=10)
+
+
+@on_io
+async def test_the_io_loop_keeps_its_worker_threads_when_a_replica_ends() -> None:
+    async with _mesh() as mesh:
+        await mesh.router.unary(call("where"))
+    assert await asyncio.to_thread(threading.current_thread) is not threading.current_thread()
+
+
+@on_io
+async def test_worker_threads_of_user_code_go_on_when_their_number_changes() -> None:
+    replica = LocalReplica("a", Sharing)
+    async with LocalMesh(replica) as mesh:
+        before = decode_value(await mesh.router.unary(call("in_a_thread")))
+        await replica.user.reconfigure(DeploymentOptions(max_ongoing_requests=3), ReplicaRank())
+        assert decode_value(await mesh.router.unary(call("in_a_thread"))) == before == "meshserve-sync"
