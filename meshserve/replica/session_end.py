@@ -17,7 +17,7 @@ from meshserve.replica.running import Running
 from meshserve.routing.crossing import to_io
 from meshserve.routing.service import too_large
 from meshserve.rpc.attachments import MEMORY_KEY, can_read, memory_probe, read_in_place
-from meshserve.rpc.batch_writer import BatchWriter
+from meshserve.rpc.batch_writer import BatchWriter, Young
 from meshserve.rpc.segments import promised
 from meshserve.settings import INLINE_LIMIT_BYTES, LARGEST_BODY_BYTES, SESSION_MESSAGE_BYTES
 from meshserve.v1 import replica_pb2
@@ -57,6 +57,7 @@ class SessionEnd:
         self._door = door
         self._context = context
         self._running: dict[int, Running] = {}
+        self._young = Young(self._running)
         self._reserved: set[int] = set()
         self._accepted: list[int] = []
         self._accept_timer: asyncio.TimerHandle | None = None
@@ -266,8 +267,9 @@ class SessionEnd:
         self._closed.set()
 
     def _in_company(self) -> bool:
-        ready = len(self._results) + len(self._streams)
-        if not ready or ready >= len(self._running) + len(self._results) or self._rejected or self._announce:
+        if not (self._results or self._streams) or self._rejected or self._announce:
+            return True
+        if len(self._streams) >= self._young.count():
             return True
         return any(len(running.outbox) >= PLENTY for running in self._streams.values())
 

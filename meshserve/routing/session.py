@@ -26,7 +26,7 @@ from meshserve.model.failure import Failure, FailureKind
 from meshserve.routing.flight import Flight, Stage
 from meshserve.routing.service import too_large
 from meshserve.rpc.attachments import MEMORY_KEY, attachments, can_read, memory_probe, read_in_place
-from meshserve.rpc.batch_writer import BatchWriter
+from meshserve.rpc.batch_writer import BatchWriter, Young
 from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.segments import promised
 from meshserve.rpc.token import token_metadata
@@ -98,6 +98,7 @@ class Session:
         self._now = now
         self._next_id = 1
         self._flights: dict[int, Flight] = {}
+        self._young = Young(self._flights)
         self._starts: deque[Flight] = deque()
         self._inputs: dict[int, Flight] = {}
         self._cancels: list[int] = []
@@ -192,7 +193,7 @@ class Session:
 
     def _in_company(self) -> bool:
         ready = len(self._starts) + len(self._inputs)
-        return not ready or ready >= len(self._flights) or bool(self._cancels)
+        return not ready or ready >= self._young.count() or bool(self._cancels)
 
     def _build(self) -> replica_pb2.SessionRequest | None:
         """The next message: everything that is ready, up to about the size limit."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from meshserve.rpc import batch_writer
-from meshserve.rpc.batch_writer import BatchWriter
+from meshserve.rpc.batch_writer import YOUNG_S, BatchWriter, Young
 
 pytestmark = pytest.mark.asyncio
 
@@ -106,3 +106,24 @@ async def test_what_comes_while_a_write_is_under_way_leaves_with_the_next(monkey
         gate.set()
         await settled()
     assert stream.messages == [["a"], ["b", "c"]]
+
+
+async def test_calls_that_take_long_are_no_company():
+    at = 0.0
+    calls = dict.fromkeys(range(1, 4))
+    young = Young(calls, lambda: at)
+    assert young.count() == 3
+    at += YOUNG_S
+    calls[4] = None
+    assert young.count() == 4, "they were first seen now"
+    at += YOUNG_S
+    calls[5] = None
+    assert young.count() == 1, "only the one that came since the last look"
+    del calls[1], calls[2]
+    at += YOUNG_S
+    assert young.count() == 0
+    calls.clear()
+    at += YOUNG_S
+    assert young.count() == 0
+    calls[6] = None
+    assert young.count() == 1
