@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import grpc.aio
-
 from meshserve.controller.autoscaler import Autoscaler
 from meshserve.controller.builds import Builds
 from meshserve.controller.callback import call_back
@@ -45,6 +43,7 @@ from meshserve.telemetry.log_options import Identity
 from meshserve.telemetry.logs import configure_log, log_path, start_process
 from meshserve.telemetry.loop_lag import watch_loop
 from meshserve.telemetry.registry import PROCESS
+from meshserve.transport.server import Server
 from meshserve.v1 import controller_pb2_grpc, watch_pb2_grpc
 from meshserve.wire.status import ControllerIdentity
 
@@ -96,7 +95,7 @@ class ControllerProcess:
         self._actors = actors
         self._store = store
         self._io = io
-        self._server: grpc.aio.Server | None = None
+        self._server: Server | None = None
         self._executor: Executor | None = None
         self._loops: list[asyncio.Task[None]] = []
         self._builds: Builds | None = None

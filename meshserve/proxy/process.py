@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 from typing import Any
-
-import grpc.aio
 
 from meshserve.launch.launcher import Launcher
 from meshserve.launch.locator import locate
@@ -19,7 +16,6 @@ from meshserve.proxy.applications import Applications
 from meshserve.proxy.control import ProxyControl
 from meshserve.proxy.discovery import Discovery
 from meshserve.proxy.grpc_ingress import GrpcIngress
-from meshserve.proxy.grpc_options import GrpcOptions, PortTakenError
 from meshserve.proxy.http_app import HttpApp
 from meshserve.proxy.http_server import HttpServer
 from meshserve.proxy.in_flight import InFlight
@@ -39,9 +35,8 @@ from meshserve.telemetry.logs import start_process
 from meshserve.telemetry.loop_lag import watch_loop
 from meshserve.telemetry.tracing import start_tracing
 from meshserve.telemetry.tracing_options import TracingOptions
+from meshserve.transport.server import Server
 from meshserve.v1 import proxy_control_pb2, proxy_control_pb2_grpc
-
-log = logging.getLogger(__name__)
 
 
 def main(boot: Mapping[str, Any]) -> ProxyProcess:
@@ -103,8 +98,7 @@ class ProxyProcess:
 
     Attributes:
         address: of the internal server.
-        failure: why an ingress does not serve that should; empty when there is none.
-        remark: what there is to know of an ingress that does not serve and need not.
+        failure: why an ingress does not serve; empty when both do.
         http_address: where HTTP is served; empty when it is not.
         grpc_address: where gRPC is served; empty when it is not.
     """
@@ -112,10 +106,9 @@ class ProxyProcess:
     def __init__(self, boot: Mapping[str, Any], io: LoopThread, directory: Directory, launcher: Launcher) -> None:
         self.address = ""
         self.failure = ""
-        self.remark = ""
         self.http_address = ""
         self.grpc_address = ""
-        self.server: grpc.aio.Server | None = None
+        self.server: Server | None = None
         self._boot = boot
         self._io = io
         self._directory = directory
@@ -169,12 +162,6 @@ class ProxyProcess:
                 grpc_json = shared_grpc(grpc_json, http)
             ingress = GrpcIngress(self._applications, grpc_json, self._in_flight)
             self.grpc_address = await ingress.start()
-        except PortTakenError as error:
-            if GrpcOptions.from_json(grpc_json).asked_for:
-                self._fail(error)
-            else:
-                self.remark = f"gRPC is not served: {error} Choose another port in grpc_options to have it."
-                log.warning(self.remark)
         except Exception as error:  # noqa: BLE001 - it imports modules that users name; the controller shows what they raise
             self._fail(error)
         else:

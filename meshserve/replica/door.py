@@ -6,7 +6,6 @@ Everything here runs on the I/O thread and nothing here runs user code.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -31,10 +30,9 @@ from meshserve.telemetry.caller import REPLICA, SessionMetrics
 from meshserve.telemetry.failed_calls import log_failed
 from meshserve.telemetry.registry import PROCESS
 from meshserve.telemetry.replica import ReplicaMetrics
+from meshserve.transport.stream import Unusable
 from meshserve.v1 import replica_pb2, replica_pb2_grpc
 from meshserve.wire.claims import Claim, encode_claim
-
-log = logging.getLogger(__name__)
 
 
 class Door(replica_pb2_grpc.ReplicaServiceServicer):
@@ -87,9 +85,8 @@ class Door(replica_pb2_grpc.ReplicaServiceServicer):
         self._sessions.add(end)
         try:
             await end.run()
-        except Exception as error:
-            log.exception("A session was broken off: a message of it could not be written or read.")
-            await context.abort(grpc.StatusCode.INTERNAL, f"a message could not be written or read: {error!r}")
+        except Unusable as error:
+            await context.abort(grpc.StatusCode.INTERNAL, str(error))
         finally:
             self._sessions.discard(end)
             self._session_over.set()

@@ -8,8 +8,6 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-import grpc.aio
-
 from meshserve.launch.locator import locate
 from meshserve.model.call import Payload
 from meshserve.model.ids import DeploymentId
@@ -31,6 +29,7 @@ from meshserve.telemetry.logs import start_process
 from meshserve.telemetry.loop_lag import watch_loop
 from meshserve.telemetry.tracing import start_tracing
 from meshserve.telemetry.tracing_options import TracingOptions
+from meshserve.transport.server import Server
 from meshserve.user.context import get_request_context
 from meshserve.user.multiplex import ModelRegistry
 from meshserve.v1 import replica_control_pb2_grpc, replica_pb2_grpc
@@ -80,7 +79,7 @@ class ReplicaProcess:
 
     def __init__(self, boot: Mapping[str, Any], io: LoopThread) -> None:
         self.address = ""
-        self.server: grpc.aio.Server | None = None
+        self.server: Server | None = None
         self._io = io
         self._runner: Runner | None = None
         admission = Admission(limit=0)

@@ -8,8 +8,6 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import grpc.aio
-
 from meshserve.model.call import CallKind, Encoding, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.replica.rejecting import NOT_RESERVED, rejected
@@ -71,9 +69,7 @@ class SessionEnd:
         self._greeted = False
         self._hungry = False
         self._models: tuple[str, ...] | None = None
-        self._writer: BatchWriter[replica_pb2.SessionResponse] = BatchWriter(
-            self._build, context.write, self._in_company
-        )
+        self._writer: BatchWriter[replica_pb2.SessionResponse] = BatchWriter(self._build, self._in_company)
         self._drained = asyncio.Event()
         self._closed = asyncio.Event()
 
@@ -81,17 +77,18 @@ class SessionEnd:
         """Serves the stream until the caller ends or breaks it, or `close` is called; then cancels what is running.
 
         Raises:
-            Exception: a message could not be made or understood. The caller must not take that for a good end of the
+            Unusable: a message could not be made or understood. The caller must not take that for a good end of the
                 stream, after which it sends what is not answered elsewhere: some of that has run.
         """
-        tasks = [asyncio.ensure_future(work) for work in (self._read(), self._writer.run(), self._closed.wait())]
+        self._context.deliver(self._receive)
+        self._writer.begin(self._context)
+        tasks = [asyncio.ensure_future(work) for work in (self._context.ended(), self._closed.wait())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                error = None if task.cancelled() else task.exception()
-                if error is not None and not isinstance(error, grpc.aio.BaseError):  # which is a broken stream
-                    raise error
+                task.result()
         finally:
+            self._writer.end()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -99,10 +96,6 @@ class SessionEnd:
                 running.cancel()
             for call_id in tuple(self._reserved):
                 self._release(call_id)
-
-    async def _read(self) -> None:
-        while (message := await self._context.read()) is not grpc.aio.EOF:
-            self._receive(message)
 
     def _receive(self, message: replica_pb2.SessionRequest) -> None:
         running = self._running

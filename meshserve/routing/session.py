@@ -13,7 +13,6 @@ never stood loses nothing.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -27,11 +26,11 @@ from meshserve.routing.flight import Flight, Stage
 from meshserve.routing.service import too_large
 from meshserve.rpc.attachments import MEMORY_KEY, attachments, can_read, memory_probe, read_in_place
 from meshserve.rpc.batch_writer import BatchWriter, Young
-from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.segments import promised
 from meshserve.rpc.token import token_metadata
 from meshserve.settings import INITIAL_CREDITS, LARGEST_BODY_BYTES, SESSION_MESSAGE_BYTES
 from meshserve.telemetry.caller import CALLER, SessionMetrics
+from meshserve.transport.client import connect
 from meshserve.v1 import replica_pb2, replica_pb2_grpc
 from meshserve.wire.batches import StartBatches, fits_batch, results_from_batch
 from meshserve.wire.calls import (
@@ -47,8 +46,6 @@ from meshserve.wire.calls import (
 )
 from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.failures import failure_from_proto
-
-log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
 """How long a replica may take to greet; a vanished node would keep the calls waiting for longer otherwise."""
@@ -104,12 +101,10 @@ class Session:
         self._cancels: list[int] = []
         self._credits: dict[int, int] = {}
         self._retains: list[tuple[int, str]] = []
-        self._call: Any = None
         self._shares_memory = False
-        self._unwritable = ""
         self.task: asyncio.Task[None] | None = None
         self.metrics = SessionMetrics(CALLER, "", "")
-        self._writer: BatchWriter[replica_pb2.SessionRequest] = BatchWriter(self._build, self._write, self._in_company)
+        self._writer: BatchWriter[replica_pb2.SessionRequest] = BatchWriter(self._build, self._in_company)
 
     # -- towards the replica -------------------------------------------------------------------------------------
 
@@ -293,55 +288,38 @@ class Session:
             message.ends.append(call_id)
         return sum(item.size_bytes + 8 for item in items)
 
-    async def _keep_writing(self) -> None:
-        """Writes until the stream ends; a message that cannot be made ends it, so that no call waits for ever."""
-        try:
-            await self._writer.run()
-        except Exception as error:
-            if self._call.done():
-                return  # the reader hears of it, too
-            log.exception("A message to the replica at %s could not be written.", self._address)
-            self._unwritable = f"a message could not be written: {error!r}"
-            self._call.cancel()
-
-    async def _write(self, message: replica_pb2.SessionRequest) -> None:
-        await self._call.write(message)
-
     # -- from the replica ----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Keeps the stream until it ends, breaks or is cancelled; then settles every call."""
         in_good_order, reason = False, "the session was closed"
-        writing: asyncio.Task[None] | None = None
-        channel = internal_channel(self._address)
+        channel: Any = None  # a `Channel`: generated code knows only grpcio's
         try:
-            self._call = replica_pb2_grpc.ReplicaServiceStub(channel).Session(
-                metadata=(*token_metadata(self._token), (MEMORY_KEY, memory_probe()))
-            )
             async with asyncio.timeout(HELLO_TIMEOUT_S):
-                message = await self._call.read()
-            if message is not grpc.aio.EOF:
-                self._shares_memory = message.shares_memory and can_read(message.memory_probe)
-            while message is not grpc.aio.EOF:
-                self._receive(message)
-                if writing is None:
-                    writing = asyncio.create_task(self._keep_writing())
-                message = await self._call.read()
-            code = await self._call.code()
-            in_good_order = code is grpc.StatusCode.OK
-            reason = f"{code.name}: {await self._call.details() or 'the stream ended'}"
+                channel = await connect(self._address)
+                call = replica_pb2_grpc.ReplicaServiceStub(channel).Session(
+                    metadata=(*token_metadata(self._token), (MEMORY_KEY, memory_probe()))
+                )
+                greeting = await call.read()
+            if greeting is not grpc.aio.EOF:
+                self._shares_memory = greeting.shares_memory and can_read(greeting.memory_probe)
+                self._receive(greeting)
+                call.deliver(self._receive)
+                self._writer.begin(call)
+            status = await call.status()
+            in_good_order = status.code is grpc.StatusCode.OK
+            reason = f"{status.code.name}: {status.details or 'the stream ended'}"
         except TimeoutError:
             reason = f"it did not answer within {HELLO_TIMEOUT_S:.0f} s"
-        except grpc.aio.AioRpcError as error:
-            reason = f"{error.code().name}: {error.details()}"
-        except asyncio.CancelledError:  # closed by the owner, or by ourselves; the calls are settled all the same
-            reason = self._unwritable or reason
+        except OSError as error:
+            reason = f"{grpc.StatusCode.UNAVAILABLE.name}: {error}"
+        except asyncio.CancelledError:  # closed by the owner; the calls are settled all the same
+            pass
         finally:
-            if writing is not None:
-                writing.cancel()
-                await asyncio.gather(writing, return_exceptions=True)
+            self._writer.end()
             self._settle(in_good_order, reason)
-            await channel.close()
+            if channel is not None:
+                channel.close()
 
     def _settle(self, in_good_order: bool, reason: str) -> None:
         """Gives back what did not run, fails what may have run."""

@@ -1,6 +1,6 @@
 """Writes messages to a stream, each carrying everything that was ready when it left.
 
-A message costs as much as ten calls. What arrives while a write is under way leaves with the next one, and a frame
+A message costs as much as several calls. What becomes ready in one step of the loop leaves together, and a frame
 alone leaves at once; but calls that come one by one in quick succession, as gRPC hands over those of an ingress, would
 still make a message each. So a message that would follow another within `PAUSE_S` waits for company, no longer than
 that, unless nothing else is in flight that could be it: Nagle's algorithm (RFC 896), with an end to the wait.
@@ -10,10 +10,15 @@ What takes long, a stream or a slow call, could be it for hours; only what is `Y
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import takewhile
 from typing import Any, Generic, TypeVar
+
+from meshserve.transport.stream import Stream, Unusable
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M")
 
@@ -56,43 +61,52 @@ class Young:
 
 
 class BatchWriter(Generic[M]):
-    """Pulls messages from `build` and writes them.
+    """Pulls messages from `build` and writes them to a stream, from its `begin` on.
 
     Args:
         build: makes the next message from what is ready, or None when there is nothing.
-        write: writes one message; returns when the stream takes another.
         in_company: whether what is ready has nothing to wait for; else it may wait for `PAUSE_S`.
     """
 
-    __slots__ = ("_build", "_idle", "_in_company", "_pausing", "_write", "_written_at")
+    __slots__ = ("_build", "_in_company", "_out", "_pausing", "_scheduled", "_written_at")
 
-    def __init__(
-        self, build: Callable[[], M | None], write: Callable[[M], Awaitable[object]], in_company: Callable[[], bool]
-    ) -> None:
+    def __init__(self, build: Callable[[], M | None], in_company: Callable[[], bool]) -> None:
         self._build = build
-        self._write = write
         self._in_company = in_company
-        self._idle: asyncio.Future[None] | None = None
+        self._out: Stream | None = None
+        self._scheduled = False
         self._pausing: asyncio.TimerHandle | None = None
         self._written_at = 0.0
 
+    def begin(self, out: Stream) -> None:
+        """Writes to this stream, whatever is ready already first."""
+        self._out = out
+        out.on_writable = self._go
+        self._go()
+
+    def end(self) -> None:
+        """Writes no more."""
+        self._out = None
+
     def wake(self) -> None:
-        """Says that there is something to write."""
-        if self._idle is not None and self._is_time():
+        """Says that there is something to write: it leaves with whatever else is ready in this step of the loop."""
+        if not self._scheduled and self._out is not None and self._is_time():
             self._go()
 
-    async def run(self) -> None:
-        """Writes until cancelled or until the stream breaks (then raises what `write` raised)."""
-        loop = asyncio.get_running_loop()
-        while True:
-            message = self._build()
-            if message is not None:
+    def _write(self) -> None:
+        self._scheduled = False
+        out = self._out
+        if out is None:
+            return
+        try:
+            while out.writable and (message := self._build()) is not None:
                 self._written_at = time.monotonic()
-                await self._write(message)
-                if self._is_time():
-                    continue
-            self._idle = loop.create_future()
-            await self._idle
+                out.send(message)
+                if not self._is_time():
+                    return
+        except Exception as error:
+            log.exception("A message of a session could not be written.")
+            out.fail(Unusable(f"a message could not be written: {error!r}"))
 
     def _is_time(self) -> bool:
         """Whether to write now; if not, a timer sees to it."""
@@ -110,7 +124,6 @@ class BatchWriter(Generic[M]):
         if self._pausing is not None:
             self._pausing.cancel()
             self._pausing = None
-        if self._idle is not None:
-            if not self._idle.done():
-                self._idle.set_result(None)
-            self._idle = None
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._write)

@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc.aio
-
 from meshserve.launch.launcher import LaunchError, Node, ProcessSpec, Started, WorkSpec
 from meshserve.rpc.import_path import import_object
 from meshserve.rpc.server import start_internal_server
 from meshserve.testing.fake_actors import FakeActors
+from meshserve.transport.server import Server
 from meshserve.v1 import proxy_control_pb2 as proxy_pb
 from meshserve.v1 import proxy_control_pb2_grpc, replica_control_pb2_grpc
 from meshserve.v1 import replica_control_pb2 as replica_pb
@@ -167,7 +166,7 @@ class FakeProcess:
 
     spec: ProcessSpec
     started: Started
-    server: grpc.aio.Server
+    server: Server
     dead: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -267,7 +266,7 @@ class FakeLauncher:
             await self.kill(name)
 
 
-def _add(fake: Any, server: grpc.aio.Server) -> None:
+def _add(fake: Any, server: Any) -> None:
     if isinstance(fake, FakeReplica):
         replica_control_pb2_grpc.add_ReplicaControlServiceServicer_to_server(fake, server)
     else:

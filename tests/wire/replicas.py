@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any
 
 import cloudpickle
-import grpc.aio
 
 from meshserve.model.call import Call, CallContext, CallKind, Encoding
 from meshserve.model.ids import DeploymentId, ReplicaId
@@ -24,6 +23,7 @@ from meshserve.routing.router import Router
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.mailbox import Mailbox
 from meshserve.rpc.server import start_internal_server
+from meshserve.transport.server import Server
 from meshserve.user.context import ReplicaContext
 from meshserve.v1 import replica_pb2_grpc
 from meshserve.wire.values import encode_arguments
@@ -48,7 +48,7 @@ class LocalReplica:
         self.options = options or DeploymentOptions(max_ongoing_requests=1000)
         self._code = cloudpickle.dumps((target, args, {}))
         self.admission = Admission(self.options.max_ongoing_requests)
-        self.server: grpc.aio.Server | None = None
+        self.server: Server | None = None
         self.address = ""
         self.models: tuple[str, ...] = ()
 

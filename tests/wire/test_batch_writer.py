@@ -14,24 +14,32 @@ LONG_S = 60.0
 
 
 class Stream:
-    """Frames to write, and the messages that were written."""
+    """Frames to write, the messages that were written, and whether it takes more."""
 
     def __init__(self):
         self.frames = []
         self.in_flight = 0
         self.messages = []
-        self.writer = BatchWriter(self._build, self._write, self._in_company)
+        self.writable = True
+        self.faults = []
+        self.on_writable = None
+        self.writer = BatchWriter(self._build, self._in_company)
 
     def add(self, frame):
         self.frames.append(frame)
         self.writer.wake()
 
+    def send(self, message):
+        self.messages.append(message)
+
+    def fail(self, error):
+        self.faults.append(str(error))
+
     def _build(self):
+        if "bad" in self.frames:
+            raise ValueError("a bad frame")
         frames, self.frames = self.frames, []
         return frames or None
-
-    async def _write(self, message):
-        self.messages.append(message)
 
     def _in_company(self):
         return len(self.frames) >= self.in_flight or not self.frames
@@ -39,11 +47,10 @@ class Stream:
 
 @asynccontextmanager
 async def writing(stream):
-    task = asyncio.create_task(stream.writer.run())
+    stream.writer.begin(stream)
     await settled()
     yield
-    assert not task.done()
-    task.cancel()
+    stream.writer.end()
 
 
 async def settled():
@@ -86,26 +93,48 @@ async def test_a_pause_has_an_end():
     assert stream.messages == [["a"], ["b"]]
 
 
-async def test_what_comes_while_a_write_is_under_way_leaves_with_the_next(monkeypatch):
+async def test_what_comes_while_the_stream_takes_nothing_leaves_together_afterwards(monkeypatch):
     monkeypatch.setattr(batch_writer, "PAUSE_S", 0.0)
     stream = Stream()
-    gate = asyncio.Event()
-    write = stream._write
-
-    async def slow(message):
-        await write(message)
-        await gate.wait()
-
-    stream.writer = BatchWriter(stream._build, slow, stream._in_company)
     async with writing(stream):
-        stream.in_flight = 10
+        stream.writable = False
         for frame in "abc":
             stream.add(frame)
             await settled()
-        assert stream.messages == [["a"]]
-        gate.set()
+        assert stream.messages == []
+        stream.writable = True
+        stream.on_writable()
         await settled()
-    assert stream.messages == [["a"], ["b", "c"]]
+    assert stream.messages == [["a", "b", "c"]]
+
+
+async def test_what_becomes_ready_in_one_step_of_the_loop_leaves_together():
+    stream = Stream()
+    async with writing(stream):
+        for frame in "abc":
+            stream.add(frame)
+        await settled()
+    assert stream.messages == [["a", "b", "c"]]
+
+
+async def test_nothing_leaves_before_the_beginning_nor_after_the_end():
+    stream = Stream()
+    stream.add("a")
+    await settled()
+    assert stream.messages == []
+    async with writing(stream):
+        assert stream.messages == [["a"]]
+        stream.add("b")
+    await settled()
+    assert stream.messages == [["a"]]
+
+
+async def test_a_message_that_cannot_be_made_ends_the_stream():
+    stream = Stream()
+    async with writing(stream):
+        stream.add("bad")
+        await settled()
+    assert stream.faults == ["a message could not be written: ValueError('a bad frame')"]
 
 
 async def test_calls_that_take_long_are_no_company():

@@ -16,6 +16,7 @@ from meshserve.launch.locator import MeshAddress
 from meshserve.model.control import ProxyOptions
 from meshserve.rpc.server import start_internal_server
 from meshserve.rpc.token import new_token
+from meshserve.transport.server import Server
 from meshserve.v1 import controller_pb2, controller_pb2_grpc
 
 
@@ -63,7 +64,7 @@ class Site:
         self.controller = controller
         self.found: MeshAddress | None = None
         self.exists = True
-        self._server: grpc.aio.Server | None = None
+        self._server: Server | None = None
 
     async def start(self) -> None:
         token = new_token()

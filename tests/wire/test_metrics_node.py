@@ -29,6 +29,7 @@ from meshserve.rpc.token import token_metadata
 from meshserve.telemetry.exposition import render
 from meshserve.telemetry.registry import Registry
 from meshserve.telemetry.replica import ReplicaMetrics
+from meshserve.transport.server import Server
 from meshserve.v1 import controller_pb2, controller_pb2_grpc, metrics_pb2, metrics_pb2_grpc
 
 TOKEN = "a-token-for-tests"
@@ -44,7 +45,7 @@ class FakeReplica(metrics_pb2_grpc.MetricsServiceServicer):
         self.scrapes = 0
         self.tokens: list[str] = []
         self.answers = True
-        self.server: grpc.aio.Server | None = None
+        self.server: Server | None = None
         self.process = Process("")
 
     async def start(self) -> FakeReplica:
@@ -168,7 +169,7 @@ class FakeController(controller_pb2_grpc.ControllerServiceServicer):
         return self.status
 
 
-async def controller(fake: FakeController) -> tuple[grpc.aio.Server, MeshAddress]:
+async def controller(fake: FakeController) -> tuple[Server, MeshAddress]:
     server, address = await start_internal_server(
         TOKEN, "127.0.0.1", [lambda server: controller_pb2_grpc.add_ControllerServiceServicer_to_server(fake, server)]
     )

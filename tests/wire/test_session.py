@@ -318,7 +318,7 @@ async def test_a_result_that_cannot_be_written_fails_its_call_which_is_not_run_a
         with (
             mock.patch.object(a.door, "enter", entered),
             mock.patch("meshserve.wire.batches.ResultBatches.add", side_effect=ValueError("no such message")),
-            pytest.raises(CallFailed, match="could not be written or read: ValueError") as caught,
+            pytest.raises(CallFailed, match="could not be written: ValueError") as caught,
         ):
             await mesh.router.unary(call("echo", 2))
         assert caught.value.failure.kind is FailureKind.REPLICA_LOST and entered.call_count == 1
