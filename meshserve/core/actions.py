@@ -7,26 +7,26 @@ what is not there, and the calls to replicas are idempotent (replica_control.pro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from meshserve.model.control import DesiredDeployment, ProxyOptions, ReplicaRank
 from meshserve.model.gang import GangContext, GangId
 from meshserve.model.ids import ActorId, DeploymentId, ReplicaId
 from meshserve.model.options import ActorOptions, DeploymentOptions, Json
+from meshserve.model.replace import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListProcesses:
     """List what runs. Ends in Listed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LookAtNodes:
     """Look at the cluster. Ends in NodesSeen."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartReplica:
     """Start a process. Ends in ReplicaLaunched or ReplicaFailed; its death is reported for as long as it lives."""
 
@@ -35,7 +35,7 @@ class StartReplica:
     gang: GangContext | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InitializeReplica:
     """Construct user code. Ends in ReplicaReady or ReplicaFailed."""
 
@@ -46,7 +46,7 @@ class InitializeReplica:
     gang: GangContext | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReconfigureReplica:
     """Send options and rank. Ends in ReplicaReconfigured or ReplicaReconfigureFailed."""
 
@@ -58,7 +58,7 @@ class ReconfigureReplica:
     route_prefix: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CheckReplica:
     """Check health. Ends in ReplicaHealthy or ReplicaUnhealthy within the timeout."""
 
@@ -67,14 +67,14 @@ class CheckReplica:
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DescribeReplica:
     """Ask a listed replica what it is. Ends in ReplicaDescribed or ReplicaLost; its death is reported."""
 
     replica: ReplicaId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DrainReplica:
     """Let it end its calls. Ends in ReplicaDrained."""
 
@@ -84,14 +84,14 @@ class DrainReplica:
     wait_loop_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KillReplica:
     """Kill its process, also one that is still being started. Ends in ReplicaDied."""
 
     replica: ReplicaId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartActor:
     """Make an actor that replicas share. Ends in ActorReady or ActorFailed; its death is reported.
 
@@ -106,14 +106,14 @@ class StartActor:
     import_paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FindActor:
     """Look up a listed actor. Ends in ActorReady, once it is constructed, or ActorDied; its death is reported."""
 
     actor: ActorId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CheckActor:
     """Check an actor. Ends in ActorHealthy or ActorUnhealthy within the timeout."""
 
@@ -121,21 +121,21 @@ class CheckActor:
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KillActor:
     """Kill an actor, also one that is still being made. Ends in ActorDied."""
 
     actor: ActorId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RemoveGang:
     """Remove the placement group of a gang that is gone. Ends in GangRemoved."""
 
     gang: GangId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartProxy:
     """Start a proxy on a node. Ends in ProxyLaunched or ProxyFailed; its death is reported."""
 
@@ -143,14 +143,14 @@ class StartProxy:
     options: ProxyOptions
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FindProxy:
     """Look up a listed proxy. Ends in ProxyLaunched or ProxyFailed; its death is reported."""
 
     node_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CheckProxy:
     """Check a proxy. Ends in ProxyChecked or ProxyUnreachable within the timeout."""
 
@@ -159,7 +159,7 @@ class CheckProxy:
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DrainProxy:
     """Tell a proxy to drain, or to take that back. Its next check tells the rest."""
 
@@ -168,14 +168,14 @@ class DrainProxy:
     draining: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KillProxy:
     """Kill a proxy. Ends in ProxyDied."""
 
     node_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecordFailure:
     """Remember across restarts that a version was given up."""
 
@@ -184,7 +184,7 @@ class RecordFailure:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Forget:
     """What was to go away of an application is gone: remove it from desired state."""
 
@@ -192,7 +192,7 @@ class Forget:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LeavePrefixes:
     """An application has moved to another route prefix: remove its former ones from desired state after a while."""
 
@@ -201,7 +201,7 @@ class LeavePrefixes:
     after_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClearStore:
     """The mesh has stopped: remove everything from the store."""
 

@@ -7,8 +7,6 @@ change that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from meshserve.core.actions import Action
 from meshserve.core.deployment_actors import actors_wake_at, end_actors, keep_actors
 from meshserve.core.gangs import assemble, release, share_fate
@@ -24,7 +22,7 @@ from meshserve.core.take_in import take_in
 from meshserve.core.targets import introduced, same_targets, targets_of
 from meshserve.core.waiting import text_changes_at, waiting_text
 from meshserve.model.control import DesiredDeployment
-from meshserve.model.replace import replace
+from meshserve.model.replace import record, replace
 from meshserve.model.status import DeploymentState, DeploymentStatus
 from meshserve.model.targets import DeploymentTargets
 
@@ -57,7 +55,7 @@ TRY_AGAIN_S = 5.0
 _FOREVER = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """The plan of one deployment.
 

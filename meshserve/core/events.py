@@ -5,7 +5,6 @@ An event may come late: its subject may have been given up meanwhile. `fold` ign
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Resources, SeenNode
@@ -13,9 +12,10 @@ from meshserve.model.control import ReplicaRank
 from meshserve.model.gang import GangContext, GangId
 from meshserve.model.ids import ActorId, ReplicaId
 from meshserve.model.options import DeploymentOptions
+from meshserve.model.replace import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listed:
     """What was there when the controller began.
 
@@ -32,7 +32,7 @@ class Listed:
     gangs: tuple[GangId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodesSeen:
     """These machines are there."""
 
@@ -40,7 +40,7 @@ class NodesSeen:
     resources: Resources
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaLaunched:
     """Its process listens."""
 
@@ -48,7 +48,7 @@ class ReplicaLaunched:
     process: Process
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaReady:
     """Its user code is constructed and well.
 
@@ -61,7 +61,7 @@ class ReplicaReady:
     log_path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaFailed:
     """It could not be started: no process, or user code raised."""
 
@@ -69,7 +69,7 @@ class ReplicaFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaReconfigured:
     """It has taken what it was last sent.
 
@@ -81,7 +81,7 @@ class ReplicaReconfigured:
     log_path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaReconfigureFailed:
     """User code refused what it was last sent."""
 
@@ -89,7 +89,7 @@ class ReplicaReconfigureFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaHealthy:
     """It passed a health check."""
 
@@ -97,7 +97,7 @@ class ReplicaHealthy:
     report: Report
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaMeasured:
     """Its user code measured something of itself.
 
@@ -111,7 +111,7 @@ class ReplicaMeasured:
     autoscaling_json: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaUnhealthy:
     """It failed a health check, or did not answer in time."""
 
@@ -119,7 +119,7 @@ class ReplicaUnhealthy:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaDescribed:
     """What a recovered replica is.
 
@@ -143,28 +143,28 @@ class ReplicaDescribed:
     gang: GangContext | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaLost:
     """A listed replica could not be found or did not say what it is."""
 
     replica: ReplicaId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaDrained:
     """It has ended its calls, or cannot be asked any more."""
 
     replica: ReplicaId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaDied:
     """Its process is gone."""
 
     replica: ReplicaId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GangRemoved:
     """The placement group of a gang is gone."""
 
@@ -187,14 +187,14 @@ ReplicaEvent: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActorReady:
     """An actor that replicas share was made, now or by an earlier controller, and its constructor has ended."""
 
     actor: ActorId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActorFailed:
     """It could not be made: no process, or its constructor raised."""
 
@@ -202,14 +202,14 @@ class ActorFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActorHealthy:
     """It answered."""
 
     actor: ActorId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActorUnhealthy:
     """It did not answer in time."""
 
@@ -217,7 +217,7 @@ class ActorUnhealthy:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActorDied:
     """It is gone, or was never there."""
 
@@ -227,7 +227,7 @@ class ActorDied:
 ActorEvent: TypeAlias = ActorReady | ActorFailed | ActorHealthy | ActorUnhealthy | ActorDied
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxyLaunched:
     """A proxy's process listens (started now, or found)."""
 
@@ -235,7 +235,7 @@ class ProxyLaunched:
     process: Process
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxyFailed:
     """A proxy could not be started or found."""
 
@@ -243,7 +243,7 @@ class ProxyFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxyChecked:
     """A proxy answered."""
 
@@ -252,7 +252,7 @@ class ProxyChecked:
     process: Process
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxyUnreachable:
     """A proxy did not answer in time."""
 
@@ -260,7 +260,7 @@ class ProxyUnreachable:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxyDied:
     """A proxy's process is gone."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from meshserve.core.deployment import Part, leave, plan_deployment
 from meshserve.core.scene import Scene
@@ -17,7 +16,7 @@ from meshserve.core.seen import Seen, SeenDeployment
 from meshserve.core.tiers import TIER_S, callers_first, is_held
 from meshserve.model.control import Desired, DesiredDeployment
 from meshserve.model.ids import DeploymentId
-from meshserve.model.replace import replace
+from meshserve.model.replace import record, replace
 from meshserve.model.targets import DeploymentTargets
 
 _FOREVER = float("inf")
@@ -26,7 +25,7 @@ RECOVERY_S = 10.0
 """After a restart, how long targets are withheld at most while replicas are being recovered."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parts:
     """The plans of all deployments.
 

@@ -10,7 +10,6 @@ It is cheap where nothing happened (see `parts`). But for the cost, the result d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
 
 from meshserve.core.actions import Action, ClearStore, Forget, LeavePrefixes, ListProcesses, LookAtNodes
 from meshserve.core.applications import application_status
@@ -23,7 +22,7 @@ from meshserve.core.route_table import route_table
 from meshserve.core.seen import Cluster, Seen
 from meshserve.model.control import Desired
 from meshserve.model.ids import DeploymentId
-from meshserve.model.replace import replace
+from meshserve.model.replace import record, replace
 from meshserve.model.status import ApplicationState, ApplicationStatus
 from meshserve.model.targets import DeploymentTargets, RouteTable
 
@@ -37,7 +36,7 @@ _FOREVER = float("inf")
 _NO_PARTS = Parts({}, (), frozenset(), waits=False, wake_at=_FOREVER)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """What to do.
 
@@ -85,7 +84,7 @@ def plan(desired: Desired, seen: Seen, now: float, new_id: Callable[[], str], pr
     leaving, leaves = _leaves(desired, seen, statuses)
     over = empty and not desired.applications and not proxies.proxies
     clears = (ClearStore(),) if over and not seen.clearing else ()
-    of_parts = (action for changed in parts.changed for action in parts.all[changed].actions)
+    of_parts = [action for changed in parts.changed for action in parts.all[changed].actions]
     actions = (*look, *of_parts, *proxies.actions, *forgets, *leaves, *clears)
     after = replace(
         seen,
@@ -144,10 +143,8 @@ def _new_routes(
         if same and _introduced_alike(parts, previous.parts.all):
             return None
     leaving = [node.node_id for node in seen.cluster.nodes.values() if node.leaves_at]
-    routes = replace(route_table(desired, parts.all, leaving), version=version)
-    if before is not None and replace(before, version=version) == routes:
-        return None
-    return routes
+    routes = route_table(desired, parts.all, leaving, version)
+    return None if before is not None and replace(routes, version=before.version) == before else routes
 
 
 def _introduced_alike(parts: Parts, known: Mapping[DeploymentId, Part]) -> bool:

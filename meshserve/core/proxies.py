@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 
 from meshserve.core.actions import Action, CheckProxy, DrainProxy, FindProxy, KillProxy, StartProxy
 from meshserve.core.fold_proxy import CATCH_UP_S
@@ -11,7 +10,7 @@ from meshserve.core.health import STRIKES, begun
 from meshserve.core.seen import ProxyPhase, SeenNode, SeenProxy
 from meshserve.core.stopping import KILL_AGAIN_S
 from meshserve.model.control import ProxyOptions
-from meshserve.model.replace import replace
+from meshserve.model.replace import record, replace
 from meshserve.model.status import ProxyState
 from meshserve.model.targets import RouteTable
 from meshserve.settings import PROXY_MIN_DRAIN_S
@@ -24,7 +23,7 @@ _MAX_BACKOFF_S = 30.0
 _FOREVER = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProxyPlan:
     """What to do about all proxies; `proxies` is what they are once the actions are under way."""
 

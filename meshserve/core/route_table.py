@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from meshserve.core.deployment import Part
-from meshserve.core.targets import UNPUBLISHED
 from meshserve.model.control import Desired, DesiredApplication
 from meshserve.model.ids import DeploymentId
 from meshserve.model.targets import ApplicationRoute, RouteTable
 
 
-def route_table(desired: Desired, parts: Mapping[DeploymentId, Part], draining: Iterable[str]) -> RouteTable:
+def route_table(
+    desired: Desired, parts: Mapping[DeploymentId, Part], draining: Iterable[str], version: tuple[int, int]
+) -> RouteTable:
     """Every application that is not going away, also before its first replica is ready: its calls wait.
 
     One that was never built is not there: nobody knows what would answer.
@@ -21,7 +22,7 @@ def route_table(desired: Desired, parts: Mapping[DeploymentId, Part], draining: 
     """
     applications = () if desired.shutting_down else desired.applications.values()
     return RouteTable(
-        UNPUBLISHED,
+        version,
         tuple(_route(one, parts) for one in applications if not one.deleting and one.spec.deployments),
         tuple(sorted(draining)),
     )

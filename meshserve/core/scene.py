@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from meshserve.core.actions import Action
 from meshserve.core.seen import Resources, SeenDeployment, SeenNode
 from meshserve.core.seen_actors import ActorChecks
+from meshserve.model.replace import record
 from meshserve.settings import SLOW_STARTUP_S
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scene:
     """The surroundings at one instant.
 
@@ -35,7 +35,7 @@ class Scene:
     resources: Resources
     crowding: Callable[[], Mapping[str, int]]
     publish_at: float
-    actor_checks: ActorChecks = field(default_factory=ActorChecks)
+    actor_checks: ActorChecks
     slow_s: float = SLOW_STARTUP_S
     shutting_down: bool = False
     held: bool = False

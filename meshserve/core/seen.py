@@ -15,7 +15,7 @@ from meshserve.model.control import DesiredDeployment, ReplicaRank
 from meshserve.model.gang import GangContext
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
-from meshserve.model.replace import replace
+from meshserve.model.replace import record, replace
 from meshserve.model.status import (
     ApplicationStatus,
     DeploymentState,
@@ -64,7 +64,7 @@ UNHEALTHY = "unhealthy"
 """Why a replica has to stop that serves and is not well."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Process:
     """A process that listens."""
 
@@ -75,7 +75,7 @@ class Process:
     log_path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Build:
     """What a replica was made of and what it was last sent."""
 
@@ -84,7 +84,7 @@ class Build:
     route_prefix: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Introduction:
     """What a replica said of itself when it became ready."""
 
@@ -103,7 +103,7 @@ class Stats:
     autoscaling_json: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Report:
     """What a replica said with its last good health check."""
 
@@ -111,7 +111,7 @@ class Report:
     ongoing: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Health:
     """Health checks of one process.
 

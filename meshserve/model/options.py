@@ -163,3 +163,7 @@ class DeploymentOptions:
     def gang_size(self) -> int:
         """How many replicas start and end together."""
         return self.gang_scheduling_config.gang_size if self.gang_scheduling_config is not None else 1
+
+
+DEFAULTS = DeploymentOptions()
+"""What holds of a deployment of which nothing is said."""

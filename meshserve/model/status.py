@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from meshserve.model.replace import record
 
 
 class ApplicationState(StrEnum):
@@ -65,7 +66,7 @@ class ProxyState(StrEnum):
     DRAINED = "DRAINED"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeploymentStatus:
     """A deployment's state, what led to it, and what there is to say about it."""
 
@@ -74,7 +75,7 @@ class DeploymentStatus:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApplicationStatus:
     """An application's state.
 

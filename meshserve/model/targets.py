@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from meshserve.model.ids import DeploymentId
-from meshserve.model.options import DeploymentOptions
+from meshserve.model.options import DEFAULTS, DeploymentOptions
+from meshserve.model.replace import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplicaTarget:
     """A replica that takes new calls."""
 
@@ -24,7 +23,7 @@ class ReplicaTarget:
     multiplexed_model_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeploymentTargets:
     """Everything a router needs to know of a deployment.
 
@@ -39,10 +38,10 @@ class DeploymentTargets:
     exists: bool = True
     unavailable: str = ""
     replicas: tuple[ReplicaTarget, ...] = ()
-    options: DeploymentOptions = field(default_factory=DeploymentOptions)
+    options: DeploymentOptions = DEFAULTS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApplicationRoute:
     """One application at the ingress.
 
@@ -59,7 +58,7 @@ class ApplicationRoute:
     former_prefixes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RouteTable:
     """Which applications answer at the ingress."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from meshserve.core.desire import wanted_deployment
 from meshserve.core.scene import Scene
 from meshserve.core.seen import Build, Health, Phase, Process, Resources, SeenDeployment, SeenNode, SeenReplica
+from meshserve.core.seen_actors import ActorChecks
 from meshserve.model.control import ApplicationSpec, DeploymentSpec, DesiredDeployment, ReplicaRank
 from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.options import DeploymentOptions
@@ -61,6 +62,7 @@ def scene(now: float = 100.0, nodes: Mapping[str, SeenNode] | None = None, **cha
         resources=Resources(),
         crowding=dict,
         publish_at=0.0,
+        actor_checks=ActorChecks(),
     )
     return replace(plain, **changes)
 

@@ -6,6 +6,7 @@ from meshserve.core import desire
 from meshserve.core.prefixes import leave_prefixes
 from meshserve.core.route_table import route_table
 from meshserve.core.routes import RouteMatcher
+from meshserve.core.targets import UNPUBLISHED
 from meshserve.model.control import ApplicationSpec, DeploymentSpec, Desired
 from meshserve.model.ids import DeploymentId
 from meshserve.wire.stored import application_from_record, application_record
@@ -26,7 +27,7 @@ def after(*changes):
 
 def paths(desired):
     """Which application answers at which prefix."""
-    matcher = RouteMatcher(route_table(desired, {}, ()).applications)
+    matcher = RouteMatcher(route_table(desired, {}, (), UNPUBLISHED).applications)
     found = {path: matcher.match(path) for path in ("/a", "/b", "/c")}
     return {path: (route.app, route.route_prefix) for path, route in found.items() if route is not None}
 
@@ -75,5 +76,5 @@ def test_former_prefixes_survive_the_controller_and_reach_the_proxies():
     desired = after(app("/a"), app("/b"))
     stored, _ = application_from_record(application_record(desired.applications["app"], desired), {})
     assert stored.former_prefixes == ("/a",)
-    table = route_table(desired, {}, ())
+    table = route_table(desired, {}, (), UNPUBLISHED)
     assert routes_from_proto(routes_to_proto(table)) == table

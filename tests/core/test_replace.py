@@ -1,7 +1,8 @@
 """`model.replace` gives what the standard function gives."""
 
 import dataclasses
-from dataclasses import dataclass
+import pickle
+from dataclasses import dataclass, field
 
 import pytest
 from control_pictures import deployment, replica, wanted
@@ -9,7 +10,8 @@ from control_pictures import deployment, replica, wanted
 from meshserve.core.seen import Cluster, Health, Phase, Seen
 from meshserve.model.control import Desired
 from meshserve.model.options import DeploymentOptions
-from meshserve.model.replace import replace
+from meshserve.model.replace import record, replace
+from meshserve.model.status import DeploymentState, DeploymentStatus, Trigger
 
 CHANGES = [
     (Seen(), {"number": 3, "listed": True}),
@@ -33,7 +35,7 @@ def test_a_copy_differs_in_what_was_changed_and_in_nothing_else(before, changes)
 
 
 def test_fields_that_are_not_there_are_refused():
-    with pytest.raises(KeyError, match="strike"):
+    with pytest.raises(AttributeError, match="strike"):
         replace(Health(), strike=1)
 
 
@@ -47,3 +49,23 @@ def test_a_class_that_looks_at_its_fields_is_refused():
 
     with pytest.raises(TypeError, match=r"dataclasses\.replace"):
         replace(Checked(1), value=0)
+
+
+def test_a_record_is_made_as_dataclasses_are():
+    made = DeploymentStatus(DeploymentState.HEALTHY, trigger=Trigger.UNSPECIFIED)
+    assert (made.state, made.trigger, made.message) == (DeploymentState.HEALTHY, Trigger.UNSPECIFIED, "")
+    assert made == DeploymentStatus(DeploymentState.HEALTHY, Trigger.UNSPECIFIED, "")
+    assert hash(made) == hash(dataclasses.replace(made))
+    assert pickle.loads(pickle.dumps(made)) == made
+    with pytest.raises(TypeError, match="state"):
+        DeploymentStatus()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.message = "ill"
+
+
+def test_a_record_has_no_default_factories():
+    with pytest.raises(TypeError, match=r"Crowd has default factories, for \['names'\]"):
+
+        @record
+        class Crowd:
+            names: list[str] = field(default_factory=list)
