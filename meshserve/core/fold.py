@@ -35,7 +35,7 @@ from meshserve.core.status import StatusEvent, transition
 from meshserve.core.weights import build_version
 from meshserve.model.gang import GangContext
 from meshserve.model.ids import ReplicaId
-from meshserve.model.options import DeploymentOptions
+from meshserve.model.options import DEFAULTS
 from meshserve.model.replace import replace
 
 _HEALTH_CHECK_FAILED = (
@@ -113,7 +113,7 @@ def _gang_removed(seen: Seen, event: ev.GangRemoved) -> Seen:
 
 
 def _found(replica: ReplicaId, now: float) -> SeenReplica:
-    return SeenReplica(replica, Phase.LISTED, now, now, Build("", DeploymentOptions()))
+    return SeenReplica(replica, Phase.LISTED, now, now, Build("", DEFAULTS))
 
 
 def _cluster(cluster: Cluster, event: ev.NodesSeen, now: float) -> Cluster:
@@ -291,10 +291,13 @@ def _half_made(
 
     It is told to construct once more, which joins it to what it does (replica_control.proto).
     """
-    wanted = deployment.want is not None and deployment.want.version == version and bool(event.code_version)
-    if not wanted or event.draining or _forgotten(deployment, event):
+    if not event.code_version:
         return _enter(deployment, replica, Phase.BROKEN, now)
     build = Build(version, event.options, event.route_prefix)
+    wanted = deployment.want is not None and deployment.want.version == version
+    if not wanted or event.draining or _forgotten(deployment, event):
+        # What it shares with others stays until it is gone, so it matters what it was made of.
+        return _in_gang(_enter(deployment, replica, Phase.BROKEN, now, build=build, gang=event.gang), event.gang)
     after = _enter(
         deployment,
         replica,

@@ -7,8 +7,8 @@ or serves, takes the others with it by force: what they do together they cannot 
 once for a gang, however many of its members fail.
 
 The placement group is made with the first member that is started in it, and is removed when the last one is gone. After
-a restart of the controller groups are listed as processes are, and members say which gang they are of; one that was
-lost meanwhile is missed, which is a failure like any other.
+a restart of the controller groups are listed as processes are, and members say which gang they are of. One that was
+lost meanwhile is missed: it may have died, or ended its calls because it was told to, so the others get to end theirs.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _known_to_start(attempts: Attempts) -> Attempts:
 
 
 def share_fate(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, tuple[Action, ...]]:
-    """Stops what is left of gangs of which a member stops: with it if it drains, by force if it has failed."""
+    """Stops what is left of gangs of which a member stops: by force if it has failed, else each ends its calls."""
     if not deployment.gangs:
         return deployment, ()
     all_known = not any(one.phase in RECOVERING for one in deployment.replicas.values())
@@ -144,9 +144,9 @@ def share_fate(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment
     killed: dict[str, SeenReplica] = {}
     for members in _gangs(deployment):
         standing = {one.id.tag: one for one in members if one.phase not in STOPPING}
-        if _is_ending(members):
+        if _is_ending(members) or (all_known and not _has_failed(members) and not _is_complete(members)):
             retired |= {tag: replace(one, retire="its gang ends") for tag, one in standing.items() if not one.retire}
-        elif _has_failed(members) or (all_known and not _is_complete(members)):
+        elif _has_failed(members):
             killed |= {
                 tag: replace(one, phase=Phase.KILLING, since=scene.now, retire=one.retire or "its gang has failed")
                 for tag, one in standing.items()

@@ -7,6 +7,7 @@ from meshserve.core import events as ev
 from meshserve.core.fold import fold
 from meshserve.core.seen import Attempts, Introduction, Phase, Process, Report, Resources, Seen, SeenNode
 from meshserve.model.control import ReplicaRank
+from meshserve.model.gang import GangContext
 from meshserve.model.ids import ReplicaId
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import DeploymentState, DeploymentStatus, Trigger
@@ -146,6 +147,13 @@ def test_a_recovered_replica_that_constructs_what_is_wanted_goes_on_with_it():
 def test_a_recovered_replica_that_constructs_anything_else_or_nothing_is_to_be_killed(changes):
     found = after(seen_with(Phase.DESCRIBING), described(ready=False, **changes)).replicas["r1"]
     assert found.phase is Phase.BROKEN
+
+
+def test_what_a_recovered_replica_that_is_to_be_killed_was_made_of_is_known_while_it_lives():
+    gang = GangContext("g1", 0, 2, ("r1", "r2"))
+    found = after(seen_with(Phase.DESCRIBING), described(ready=False, code_version="v0", gang=gang))
+    assert found.replicas["r1"].build.version == wanted("v0").version
+    assert found.gangs == {"g1": False}
 
 
 def test_the_same_machines_stay_the_same_object():

@@ -14,6 +14,7 @@ from meshserve.core.gangs import assemble, release, share_fate
 from meshserve.core.migration import migrate
 from meshserve.core.rollout import batch_size, roll, scale_down, scale_up
 from meshserve.core.seen import UNHEALTHY, Attempts, Introduction, Phase, Resources, Seen, SeenNode
+from meshserve.core.stopping import retire
 from meshserve.core.waiting import SHORTAGE_S, waiting_text
 from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, Desired
 from meshserve.model.gang import GangContext, GangId
@@ -150,12 +151,15 @@ def test_a_member_that_is_unwell_is_not_waited_for_either():
     assert kinds(actions) == [(ac.KillReplica, "r2"), (ac.KillReplica, "r3")]
 
 
-def test_a_member_that_was_lost_while_nobody_watched_is_missed_once_all_are_known():
+def test_who_is_left_of_a_gang_after_a_restart_ends_its_calls_once_all_are_known():
     want = gangs_wanted()
     left, _ = gang(1, Phase.READY, want)
     unknown = replica("r9", Phase.DESCRIBING, want)
-    assert share_fate(with_gangs(want, left, unknown), scene())[1] == ()
-    assert kinds(share_fate(with_gangs(want, left), scene())[1]) == [(ac.KillReplica, "r2")]
+    waiting, _ = share_fate(with_gangs(want, left, unknown), scene())
+    assert not waiting.replicas["r2"].retire
+    known, actions = share_fate(with_gangs(want, left), scene())
+    assert actions == ()
+    assert kinds(retire(known, scene())[1]) == [(ac.DrainReplica, "r2")]
 
 
 def test_a_gang_found_half_drained_after_a_restart_ends_in_order():

@@ -38,18 +38,20 @@ def members_by_gang(deployment: SeenDeployment) -> dict[str, list[SeenReplica]]:
 
 def check_started_whole(now: Plan) -> None:
     """A gang is started in one plan."""
-    gangs = [one.gang for one in now.actions if isinstance(one, ac.StartReplica) and one.gang is not None]
+    gangs = [one.gang for one in now.actions if type(one) is ac.StartReplica and one.gang is not None]
+    if not gangs:
+        return
     started = Counter(gang.gang_id for gang in gangs)
     assert all(started[gang.gang_id] == gang.world_size for gang in gangs), f"started in part: {started}"
 
 
 def has_failed(deployment: SeenDeployment, replica: SeenReplica) -> bool:
-    """Whether a gang may be killed though a member of it is well: another one has failed, is missing, or starts yet."""
+    """Whether a gang may be killed though a member of it is well: another one has failed or starts yet."""
     if replica.gang is None:
         return False
     members = [deployment.replicas.get(tag) for tag in replica.gang.member_replica_ids]
     failed = STARTING | {Phase.BROKEN, Phase.KILLING}
-    return any(one is None or one.gang is None or one.phase in failed or one.retire == UNHEALTHY for one in members)
+    return any(one is not None and (one.phase in failed or one.retire == UNHEALTHY) for one in members)
 
 
 def loses_a_node(now: Plan, deployment: SeenDeployment, replica: SeenReplica) -> bool:

@@ -15,8 +15,11 @@ from sim.laws import check_converged, check_laws, check_nothing_was_due
 from sim.size import Size, draw_faults, draw_size
 from sim.world import Faults, World
 
-OPERATIONS = ("apply", "scale", "delete", "restart", "kill", "kill actor", "leave")
-WEIGHTS = (7, 4, 2, 4, 3, 1, 1)
+OPERATIONS = ("apply", "scale", "delete", "restart", "crash", "kill", "kill actor", "leave")
+WEIGHTS = (7, 4, 2, 3, 2, 3, 1, 1)
+
+VERSIONS = ("v1", "v1", "v1", "v2", "v3")
+"""The first often, so that much is changed in place."""
 
 QUIET_S = 400.0
 STEP_S = 1.0
@@ -24,6 +27,9 @@ REST_STEPS = 2
 LONG_REST_STEPS = 6
 """For so many a mesh has to be settled; longer where machines leave, news of which takes five seconds, or where answers
 come late."""
+
+KNOWN = 0.9
+"""How often a history begins with a controller that knows the cluster; restarts show often enough how it finds out."""
 
 LINGERS_S = (0.0,) * 7 + (8.0,)
 """How long nothing is done while faults go on: health needs time to fail."""
@@ -45,6 +51,8 @@ def live(seed: int) -> World:
     rng = Random(seed)
     size = draw_size(rng)
     world = World(seed, draw_faults(rng, size), nodes=rng.randint(1, 2), grid_s=rng.choice(size.grids_s), rng=rng)
+    if rng.random() < KNOWN:
+        world.know_the_cluster()
     world.after_turn, world.before_turn = check_laws, check_nothing_was_due
     try:
         _be_busy(world, size)
@@ -86,6 +94,8 @@ def _operate(world: World, size: Size) -> None:
             world.want(lambda desired: desire.delete_applications(desired, (name,)))
         case "restart":
             world.restart_controller()
+        case "crash":
+            world.dies_after = rng.randint(0, 3)
         case "kill" if world.alive():
             world.die(rng.choice(world.alive()))
         case "kill actor" if world.actors.alive():
@@ -97,7 +107,7 @@ def _operate(world: World, size: Size) -> None:
 def _apply(world: World, size: Size, name: str) -> None:
     rng = world.rng
     if rng.random() < 0.1:
-        world.bad_versions.add(f"v{rng.randint(1, 3)}")
+        world.bad_versions.add(rng.choice(VERSIONS))
     parts = ("in", "mid", "out")[: rng.randint(1, size.deployments)]
     deployments = tuple(_deployment(world, size, name, part) for part in parts)
     uses = tuple(deployment.id for deployment in deployments[1:])
@@ -126,7 +136,7 @@ def _deployment(world: World, size: Size, app: str, name: str) -> DeploymentSpec
         health_check_period_s=rng.choice((0.5, 3.0, 10.0)),
         deployment_actors=tuple(ActorOptions(one, "m:A", init_args=(rng.randint(0, 1),)) for one in shared),
     )
-    return DeploymentSpec(DeploymentId(app, name), f"v{rng.randint(1, 3)}", options)
+    return DeploymentSpec(DeploymentId(app, name), rng.choice(VERSIONS), options)
 
 
 def _be_quiet(world: World) -> None:
@@ -148,6 +158,8 @@ def _be_quiet(world: World) -> None:
 
 def _unsettled(world: World) -> bool:
     """Whether something is still under way that will come to an end."""
+    if not world.seen.listed:
+        return True
     if any(one.deleting or one.dropped or _is_moved(world, one) for one in world.desired.applications.values()):
         return True
     endless = {one.id for one in world.seen.deployments.values() if _is_tried_for_ever(world, one)}
@@ -170,9 +182,12 @@ def _is_moved(world: World, application: DesiredApplication) -> bool:
 
 
 def _is_moving(deployment: SeenDeployment) -> bool:
-    """Replicas come or go: one is called HEALTHY while they still leave, and given up while a last one still tries."""
+    """Replicas come or go: one is called HEALTHY while they still leave, and given up while a last one still tries.
+
+    Or a placement group does.
+    """
     phases = {replica.phase for replica in deployment.replicas.values()}
-    return Phase.MIGRATING in phases or not phases.isdisjoint(STOPPING | STARTING)
+    return Phase.MIGRATING in phases or not phases.isdisjoint(STOPPING | STARTING) or any(deployment.gangs.values())
 
 
 def _is_tried_for_ever(world: World, deployment: SeenDeployment) -> bool:

@@ -25,10 +25,13 @@ from sim.world import World
 CHOSEN = ("", "its node goes away")
 """Reasons to stop a replica that is well: our own doing."""
 
-REST_EVERY = 6
+TAKING = (ac.DrainReplica, ac.ReconfigureReplica)
+"""Actions that take a replica out of service."""
+
+REST_EVERY = 8
 """Turns from one check of the resting law to the next."""
 
-FRESH_EVERY = 4 * REST_EVERY
+FRESH_EVERY = 3 * REST_EVERY
 """The same for the half of it that plans everything from scratch."""
 
 EARLY_EVERY = 2 * REST_EVERY
@@ -61,9 +64,11 @@ def check_laws(world: World, before: Plan, now: Plan) -> None:
     for action in now.actions:
         for law in LAWS_OF_ACTIONS.get(type(action), ()):
             law(world, now, action)
-    if now.actions:
+    kinds = {type(action) for action in now.actions}
+    if ac.StartReplica in kinds:
         check_started_whole(now)
         _never_too_many(world, now)
+    if not kinds.isdisjoint(TAKING):
         _never_too_few(world, now)
     _versions_rise(before, now)
 
@@ -290,7 +295,7 @@ def _taken_by_us(world: World, now: Plan) -> dict[DeploymentId, bool]:
     """Deployments from which this plan took replicas that served well; whether the rollout's budget is for that."""
     taken: dict[DeploymentId, bool] = {}
     for action in now.actions:
-        if not isinstance(action, ac.DrainReplica | ac.ReconfigureReplica):
+        if not isinstance(action, TAKING):
             continue
         deployment_id, tag = action.replica.deployment, action.replica.tag
         was = world.heard.deployments[deployment_id].replicas[tag]

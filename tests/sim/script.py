@@ -9,6 +9,8 @@ Times are fixed, nothing is left to chance. Commands:
     delete APP | shutdown
     run SECONDS                                                 let time pass
     kill TAG | leave NODE SECONDS | bad VERSION | restart
+    crash COUNT                                                 the controller dies once it has had so many actions of
+                                                                a plan performed that has more
 """
 
 from __future__ import annotations
@@ -88,6 +90,8 @@ class _Player:
                 world.bad_versions.add(version)
             case "restart", ():
                 world.restart_controller()
+            case "crash", (count,):
+                world.dies_after = int(count)
             case _:
                 raise ValueError(f"no such command: {verb} {' '.join(words)}")
 

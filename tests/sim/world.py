@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -24,7 +24,7 @@ from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Reso
 from meshserve.model.control import Desired, ReplicaRank
 from meshserve.model.gang import GangContext, GangId
 from meshserve.model.ids import DeploymentId, ReplicaId
-from meshserve.model.options import DeploymentOptions
+from meshserve.model.options import DEFAULTS, DeploymentOptions
 from meshserve.model.replace import replace
 from meshserve.model.targets import DeploymentTargets, RouteTable
 from sim.actors import Actors
@@ -75,7 +75,7 @@ class FakeReplica:
     outcomes: tuple[tuple[Callable[[], None], Callable[[], None]], ...] = ()
     constructed: bool | None = None
     code_version: str = ""
-    options: DeploymentOptions = field(default_factory=DeploymentOptions)
+    options: DeploymentOptions = DEFAULTS
     route_prefix: str = ""
     rank: ReplicaRank | None = None
     gang: GangContext | None = None
@@ -103,6 +103,7 @@ class World:
 
     Attributes:
         groups: placement groups of gangs, and how many places are reserved in each.
+        dies_after: of the next plan with more actions than so many, the controller has the first performed and dies.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class World:
         self.seen = self.heard = Seen(epoch=1, began_at=0.0)
         self.plan = Plan(self.desired, self.seen, wake_at=0.0)
         self.life = 1
+        self.dies_after: int | None = None
         self.turns = 0
         self.before_turn: Callable[[World, float], None] = lambda world, due: None
         self.after_turn: Callable[[World, Plan, Plan], None] = lambda world, before, now: None
@@ -146,6 +148,11 @@ class World:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._inbox: list[ev.Event] = []
         self._sequence = 0
+
+    def know_the_cluster(self) -> None:
+        """The controller has found out that nothing runs, and which machines there are."""
+        for event in (ev.Listed((), ()), self._nodes_seen()):
+            self.seen = fold(self.seen, event, self.now)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -166,19 +173,21 @@ class World:
         return self._on_grid(wake_at)
 
     def run(self, until: float) -> None:
-        """Lets time pass."""
+        """Lets time pass. What the controller neither hears of nor waits for is no turn of its loop."""
         if self._inbox or self.desired is not self.plan.desired:
             self.turn()
         while True:
-            due = min(self._queue[0][0] if self._queue else math.inf, self.waking(self.plan.wake_at))
+            wake_at = self.waking(self.plan.wake_at)
+            due = min(self._queue[0][0], wake_at) if self._queue else wake_at
             self.before_turn(self, due)
             if due > until:
                 self.now = until
                 return
             self.now = due
-            while self._queue and self._queue[0][0] <= self.now:
+            while self._queue and self._queue[0][0] <= due:
                 heapq.heappop(self._queue)[2]()
-            self.turn()
+            if self._inbox or wake_at <= due or self.desired is not self.plan.desired:
+                self.turn()
 
     def turn(self) -> None:
         """One turn of the controller's loop: absorb, plan, publish, act."""
@@ -196,8 +205,10 @@ class World:
             self.routes = self.plan.routes
             self.at(self.soon(0.02), self._tell_proxies)
         self.after_turn(self, before, self.plan)
-        for action in self.plan.actions:
+        for action in self.plan.actions[: self.dies_after]:
             self._perform(action)
+        if self.dies_after is not None and len(self.plan.actions) > self.dies_after:
+            self.restart_controller()
 
     def new_id(self) -> str:
         """A tag that was never used before."""
@@ -210,6 +221,7 @@ class World:
 
     def restart_controller(self) -> None:
         """The controller dies and a new one begins with what was stored."""
+        self.dies_after = None
         self.life += 1
         self._inbox.clear()
         self._planned = None
@@ -251,9 +263,12 @@ class World:
         self.at(self.soon(0.1), listed)
 
     def _look(self, action: ac.LookAtNodes) -> None:
-        life, free = self.life, float(self.room - len(self.alive()))
-        event = ev.NodesSeen(tuple(self.nodes.values()), Resources({"CPU": float(self.room)}, {"CPU": free}))
+        life, event = self.life, self._nodes_seen()
         self.at(self.soon(0.1), lambda: self._post(life, event))
+
+    def _nodes_seen(self) -> ev.NodesSeen:
+        free = float(self.room - len(self.alive()))
+        return ev.NodesSeen(tuple(self.nodes.values()), Resources({"CPU": float(self.room)}, {"CPU": free}))
 
     def alive(self, deployment: DeploymentId | None = None) -> list[FakeReplica]:
         """Processes that exist, of one deployment or of all."""
