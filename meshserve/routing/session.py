@@ -194,7 +194,7 @@ class Session:
         """The next message: everything that is ready, up to about the size limit."""
         message = replica_pb2.SessionRequest()
         size, now = 0, self._now()
-        starts, batches = self._starts, StartBatches(message.batches, now)
+        starts, batches = self._starts, StartBatches(message, now)
         count = 0
         while starts and size < SESSION_MESSAGE_BYTES:
             flight = starts[0]

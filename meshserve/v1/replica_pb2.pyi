@@ -111,6 +111,7 @@ class StartBatch(message.Message):
     CLIENTS_FIELD_NUMBER: builtins.int
     TIMES_LEFT_S_FIELD_NUMBER: builtins.int
     BUFFERS_FIELD_NUMBER: builtins.int
+    GRPC_PEERS_FIELD_NUMBER: builtins.int
     @builtins.property
     def template(self) -> StartFrame:
         """What the calls have in common. Without call id, body, request id and time left."""
@@ -139,6 +140,10 @@ class StartBatch(message.Message):
     def buffers(self) -> containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """The buffers of their arguments, one each; none when the arguments of this batch have none."""
 
+    @builtins.property
+    def grpc_peers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Their peers at the gRPC ingress, instead of the template's; empty when they did not enter there."""
+
     def __init__(
         self,
         *,
@@ -149,10 +154,11 @@ class StartBatch(message.Message):
         clients: abc.Iterable[builtins.str] | None = ...,
         times_left_s: abc.Iterable[builtins.float] | None = ...,
         buffers: abc.Iterable[builtins.bytes] | None = ...,
+        grpc_peers: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["bodies", b"bodies", "buffers", b"buffers", "call_ids", b"call_ids", "clients", b"clients", "request_ids", b"request_ids", "template", b"template", "times_left_s", b"times_left_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bodies", b"bodies", "buffers", b"buffers", "call_ids", b"call_ids", "clients", b"clients", "grpc_peers", b"grpc_peers", "request_ids", b"request_ids", "template", b"template", "times_left_s", b"times_left_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

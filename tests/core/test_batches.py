@@ -1,9 +1,14 @@
 """Calls and results in columns: what was sent arrives, in order."""
 
+from typing import Any
+
+import pytest
+
 from meshserve.model.call import Call, CallContext, CallKind, Encoding, GrpcCallInfo, Payload
 from meshserve.model.ids import DeploymentId
 from meshserve.v1 import replica_pb2
 from meshserve.wire.batches import ResultBatches, StartBatches, calls_from_batch, fits_batch, results_from_batch
+from meshserve.wire.calls import call_from_start
 
 DEPLOYMENT = DeploymentId("app", "Model")
 
@@ -17,7 +22,7 @@ def call(method: str = "predict", request_id: str = "r", **fields: object) -> Ca
 def sent(*calls: Call, now: float = 100.0) -> replica_pb2.SessionRequest:
     """The message with these calls, as it arrives."""
     message = replica_pb2.SessionRequest()
-    batches = StartBatches(message.batches, now)
+    batches = StartBatches(message, now)
     for number, one in enumerate(calls, 1):
         batches.add(number, one, one.payload, 0)
     batches.close()
@@ -25,7 +30,8 @@ def sent(*calls: Call, now: float = 100.0) -> replica_pb2.SessionRequest:
 
 
 def arrived(message: replica_pb2.SessionRequest, now: float = 200.0) -> list[tuple[int, Call]]:
-    return [pair for batch in message.batches for pair in calls_from_batch(batch, DEPLOYMENT, now)]
+    alone = [(frame.call_id, call_from_start(frame, DEPLOYMENT, now)) for frame in message.starts]
+    return alone + [pair for batch in message.batches for pair in calls_from_batch(batch, DEPLOYMENT, now)]
 
 
 def test_calls_that_are_alike_share_a_frame_and_keep_what_is_their_own() -> None:
@@ -42,7 +48,7 @@ def test_calls_that_are_alike_share_a_frame_and_keep_what_is_their_own() -> None
 
 def test_calls_that_differ_stay_in_order() -> None:
     message = sent(call("a"), call("a"), call("b"), call("a", accepts_claims=True), call("a"))
-    assert len(message.batches) == 4
+    assert len(message.batches) == 4 and not message.starts
     there = arrived(message)
     assert [one.method for _, one in there] == ["a", "a", "b", "a", "a"]
     assert [one.accepts_claims for _, one in there] == [False, False, False, True, False]
@@ -64,10 +70,50 @@ def test_what_has_no_column_does_not_fit() -> None:
     assert not fits_batch(call(bypass_limit=True), plain.payload)
     assert not fits_batch(call(reserve=True), plain.payload)
     assert not fits_batch(call(reservation=3), plain.payload)
-    traced, over_grpc = call(), call()
+    traced = call()
     traced.context.traceparent = "00-1-2-01"
-    over_grpc.context.grpc = GrpcCallInfo("ipv4:1.1.1.1:1", "/a.B/C")
-    assert not fits_batch(traced, plain.payload) and not fits_batch(over_grpc, plain.payload)
+    assert not fits_batch(traced, plain.payload)
+
+
+def test_a_call_like_no_other_goes_alone_unless_it_would_overtake() -> None:
+    message = sent(call("a"), call("b"), call("b"), call("c"))
+    assert (len(message.starts), len(message.batches)) == (1, 2)
+    there = arrived(message)
+    assert [call_id for call_id, _ in there] == [1, 2, 3, 4]
+    assert [one.method for _, one in there] == ["a", "b", "b", "c"]
+
+
+def over_grpc(number: int, **fields: Any) -> Call:
+    one = call(request_id=f"r{number}", client=f"1.1.1.1:{number}")
+    metadata = (("user-agent", "test"), ("key-bin", b"\x00"))
+    fields = {"full_method": "/a.B/C", "metadata": metadata, "servicer_function": "a.add_B"} | fields
+    one.context.grpc = GrpcCallInfo(f"ipv4:1.1.1.1:{number}", **fields)
+    return one
+
+
+def test_grpc_calls_that_are_alike_share_a_frame_and_keep_their_peers() -> None:
+    calls = [over_grpc(number) for number in range(3)]
+    message = sent(*calls)
+    assert len(message.batches) == 1 and not message.starts
+    assert [one.context.grpc for _, one in arrived(message)] == [one.context.grpc for one in calls]
+    assert [one.context.client for _, one in arrived(message)] == ["1.1.1.1:0", "1.1.1.1:1", "1.1.1.1:2"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"full_method": "/a.B/D"},
+        {"metadata": (("user-agent", "other"),)},
+        {"servicer_function": "b.add_B"},
+        {"peer_identity_key": "x509_common_name", "peer_identities": (b"ana",), "auth_context": (("a", b"b"),)},
+    ],
+)
+def test_grpc_calls_that_differ_do_not(fields: dict[str, Any]) -> None:
+    calls = [over_grpc(0), over_grpc(1), over_grpc(2, **fields), call()]
+    message = sent(*calls)
+    assert len(message.batches) == 3
+    there = [one.context for _, one in arrived(message)]
+    assert [one.grpc for one in there] == [one.context.grpc for one in calls]
 
 
 def test_buffers_have_a_column_where_there_are_any() -> None:
