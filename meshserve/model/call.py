@@ -63,11 +63,16 @@ class Payload:
 
 
 @dataclass(slots=True)
+class BorrowedPayload(Payload):
+    """An encoded value whose buffers are the memory of whoever sends it: to be copied before it goes anywhere."""
+
+
+@dataclass(slots=True)
 class SharedPayload(Payload):
-    """An encoded value in shared memory; its body and buffers are views of it.
+    """An encoded value in shared memory; its body and buffers are views of it. Or one that is kept for Ray to fetch.
 
     Attributes:
-        claim: what is sent in its place to a process that can read this one's shared memory.
+        claim: what is sent in its place, to a process that can read this one's shared memory, or ask Ray.
         memory: all of its segment, which is not used again while this is referred to; a value without buffers has
             nothing else that says so.
     """
@@ -137,7 +142,7 @@ class Call:
         bypass_limit: accepted even by a full replica (broadcast).
         reserve: only holds a slot at the replica that is chosen, for a call that comes later; nothing runs.
         reservation: the slot held earlier in the same session that this call uses; 0 for none.
-        accepts_claims: a large result may be left where it is made, with a claim as the answer.
+        accepts_claims: large results and items may be left where they are made, with claims as the answer.
         accepts_segments: large results and items may be left in shared memory that the caller can read.
         on_unshared: told the actor's name of a replica that cannot read the arguments in this process's shared memory,
             when they are sent to it.

@@ -16,13 +16,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
+from uuid import uuid4
 
-from meshserve.model.call import Payload
+from meshserve.model.call import Payload, SharedPayload
 from meshserve.model.failure import Failure
 from meshserve.rpc.attachments import attachments
 from meshserve.rpc.segments import segment_pool
+from meshserve.settings import LARGE_ITEM_BYTES
+from meshserve.wire.claims import Claim, encode_claim
 from meshserve.wire.failures import exception_of
-from meshserve.wire.values import decode_value
+from meshserve.wire.values import decode_value, owned
 
 KEEP_S = 600.0
 """A result that nobody came for is dropped after this."""
@@ -81,6 +84,15 @@ class Kept:
             self._parcels[key] = (self._now(), payload)
             for old in [old for old, (since, _) in self._parcels.items() if since < limit]:
                 del self._parcels[old]  # its caller has died without a word
+
+    def store(self, payload: Payload) -> SharedPayload | None:
+        """Keeps a copy of a large item of a stream; None where nobody can ask for it. See `wire.values.Store`."""
+        actor_name = segment_pool().actor_name
+        if not actor_name or payload.size_bytes < LARGE_ITEM_BYTES:
+            return None
+        kept, claim = owned(payload), Claim(actor_name, uuid4().hex, payload.size_bytes)
+        self.keep_parcel(claim.key, kept)
+        return SharedPayload(kept.body, kept.encoding, kept.buffers, encode_claim(claim))
 
     def parcel(self, key: str) -> Payload:
         """A large result.

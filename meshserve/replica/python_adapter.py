@@ -16,6 +16,7 @@ from meshserve.replica.running import Running
 from meshserve.replica.user_code import UserCode
 from meshserve.routing.response import interop
 from meshserve.rpc.attachments import attachments
+from meshserve.rpc.lending import decoded_apart, is_fixed, lend, references_to, settled_apart
 from meshserve.rpc.segments import segment_pool
 from meshserve.wire.claims import decode_claim
 from meshserve.wire.values import Store, decode_arguments, decode_value, encode_plain_value, encode_value, open_chain
@@ -47,7 +48,11 @@ class PythonAdapter:
         if inspect.isawaitable(result):
             self._pending[running] = result
             return None
-        return encode_plain_value(result) or _encoded(result, running.call)
+        encoded = encode_plain_value(result)
+        if encoded is None:
+            _refuse_generator(result, running.call)
+            encoded = encode_value(result, _store_for(running.call))
+        return encoded
 
     async def run(self, invocation: Invocation) -> Payload | None:
         """See `replica.adapter.Adapter`."""
@@ -63,7 +68,12 @@ class PythonAdapter:
                 result = self._user.method(call.method)(*args, **kwargs)
             if type(result) is CoroutineType or inspect.isawaitable(result):
                 result = await result
-            return encode_plain_value(result) or _encoded(result, call)
+            encoded = encode_plain_value(result)
+            if encoded is None:
+                _refuse_generator(result, call)
+                references = references_to(result)  # as an argument it would be one more
+                encoded = await _encoded_apart(result, references, _store_for(call))
+            return encoded
         args, kwargs = await self._arguments(call.payload)
         if call.kind.streams_in:
             args = (_values(invocation), *args)
@@ -77,9 +87,9 @@ class PythonAdapter:
         if not call.kind.streams_out:
             return encode_value(result, _store_for(call))
         if inspect.isasyncgen(result) or isinstance(result, AsyncIterator):
-            await _send_async(invocation, result, _store_for(call))
+            await _send_async(invocation, result, self._item_store_for(call))
         elif inspect.isgenerator(result) or isinstance(result, Iterator):
-            await self._user.in_thread(_send_sync, invocation, result, _store_for(call))
+            await self._user.in_thread(_send_sync, invocation, result, self._item_store_for(call))
         else:
             raise TypeError(
                 f"Called method {call.method!r} with `handle.options(stream=True)` but it did not return a "
@@ -87,12 +97,20 @@ class PythonAdapter:
             )
         return None
 
+    def _item_store_for(self, call: Call) -> Store | None:
+        """Where large items of a stream are put: as `_store_for`, or without room there, where Ray fetches them."""
+        nearby = _store_for(call)
+        if not call.accepts_claims:
+            return nearby
+        return lambda item: (nearby(item) if nearby is not None else None) or self._kept.store(item)
+
     async def _arguments(self, payload: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Decodes arguments on the user's loop; waiting for large ones is left to a thread."""
         if payload.encoding is Encoding.CLAIM:
             payload = attachments().attach(payload) or payload
         if payload.encoding is Encoding.PICKLE:
-            return decode_arguments(payload)
+            arguments: tuple[tuple[Any, ...], dict[str, Any]] = await decoded_apart(payload)
+            return arguments
         if payload.encoding is Encoding.CLAIM or _holds_claims(payload):
             return await asyncio.to_thread(decode_arguments, payload, _reference, self._fetch)
         return decode_arguments(payload, _reference)
@@ -123,11 +141,17 @@ def _reference(payload: Payload) -> Any:
     return interop().make_reference(payload)
 
 
-def _encoded(result: Any, call: Call) -> Payload:
-    """The result of a unary call."""
+def _refuse_generator(result: Any, call: Call) -> None:
+    """A unary call has one result."""
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise _needs_stream(call.method)
-    return encode_value(result, _store_for(call))
+
+
+async def _encoded_apart(value: Any, references: int, store: Store | None) -> Payload:
+    """A result or an item. What takes long to copy, and nobody can change, is copied beside the user's loop."""
+    if store is not None and is_fixed(value, references):
+        return await settled_apart(encode_value(value, lend), store)
+    return encode_value(value, store)
 
 
 def _store_for(call: Call) -> Store | None:
@@ -161,7 +185,10 @@ async def _send_async(invocation: Invocation, items: AsyncIterator[Any], store: 
     try:
         count = 0
         async for item in items:
-            payload = encode_value(item, store)
+            payload = encode_plain_value(item)
+            if payload is None:
+                references = references_to(item)
+                payload = await _encoded_apart(item, references, store)
             if not invocation.try_send(payload):
                 await invocation.send(payload)
             count += 1

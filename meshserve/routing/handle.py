@@ -28,11 +28,11 @@ from meshserve.routing.response import DeploymentResponse
 from meshserve.routing.response_stream import DeploymentResponseGenerator, StreamedItems
 from meshserve.routing.scope import RequestScope, request_scope
 from meshserve.routing.selection import Choosing, ReplicaSelection, SlotConnection
-from meshserve.routing.sending import claims_lately_usable, claims_usable, send, send_large, send_later
+from meshserve.routing.sending import begin, claims_lately_usable, claims_usable, send
 from meshserve.routing.service import Service
 from meshserve.rpc.io_thread import io_thread
+from meshserve.rpc.lending import lend
 from meshserve.rpc.segments import segment_pool
-from meshserve.settings import INLINE_LIMIT_BYTES
 from meshserve.telemetry.tracing import active
 from meshserve.wire.failures import failure_of
 from meshserve.wire.values import all_plain, encode_plain
@@ -294,7 +294,7 @@ class DeploymentHandle(Generic[T]):
         else:
             response = pending = DeploymentResponse(context.request_id, scope)
         try:
-            encoded = encode_call_arguments(args, kwargs, segment_pool().store)
+            encoded = encode_call_arguments(args, kwargs, lend)
         except Exception as error:  # noqa: BLE001 - user classes may raise anything while they are pickled
             to_io(pending._failed, failure_of(error))
             return response
@@ -302,15 +302,9 @@ class DeploymentHandle(Generic[T]):
         kind = encoded.kind(options.stream)
         call = Call(self._connection.deployment, options.method_name, kind, encoded.payload, context, deadline)
         call.accepts_segments = True
-        call.accepts_claims = kind is CallKind.UNARY and claims_usable()
+        call.accepts_claims = claims_usable()
         pending._holds = encoded.holds
-        plain = not encoded.upstream and encoded.input is None
-        if encoded.payload.size_bytes > INLINE_LIMIT_BYTES and plain and claims_usable():
-            send_large(self._connection.service, call, pending, encoded)
-        elif plain:
-            to_io(send, self._connection.service, call, pending)
-        else:
-            send_later(self._connection.service, call, pending, encoded)
+        begin(self._connection.service, call, pending, encoded)
         return response
 
     def broadcast(self, method_name: str, *args: Any, **kwargs: Any) -> DeploymentBroadcastResponse:

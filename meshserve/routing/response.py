@@ -20,6 +20,7 @@ from meshserve.routing.directory import process_directory
 from meshserve.routing.scope import RequestScope
 from meshserve.routing.service import CANCELLED, Reply
 from meshserve.routing.waiting import Waitable
+from meshserve.rpc.lending import decoded_apart
 from meshserve.wire.claims import Claim, decode_claim
 from meshserve.wire.failures import exception_of
 from meshserve.wire.values import ReferenceHole, decode_value
@@ -111,6 +112,7 @@ class HeldClaim:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
+        self.size_bytes = claim.size_bytes
 
     def __del__(self) -> None:
         to_io(interop().release_parcel, self.claim)
@@ -187,9 +189,11 @@ class DeploymentResponse(Pending, Generic[R]):
             waiter = self.wait_async()
             if self._reply is None:
                 yield from waiter
-        if self._claim is not None and self._value is _NOTHING:
-            payload = yield from interop().collect_parcel(self._claim.claim).__await__()
-            self._value = decode_value(payload)
+        payload = self._reply.payload
+        if payload is not None and (payload.buffers or self._claim is not None) and self._value is _NOTHING:
+            if self._claim is not None:
+                payload = yield from interop().collect_parcel(self._claim.claim).__await__()
+            self._value = yield from decoded_apart(payload).__await__()
         return self._outcome(self._reply)
 
     def result(self, *, timeout_s: float | None = None, _skip_asyncio_check: bool = False) -> R:

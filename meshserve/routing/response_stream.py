@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
 from meshserve.errors import MeshServeException
-from meshserve.model.call import Finish, Payload
+from meshserve.model.call import Encoding, Finish, Payload
 from meshserve.model.failure import Failure
 from meshserve.routing.crossing import to_io
-from meshserve.routing.response import Pending, interop, refuse_in_loop, refuse_without_references
+from meshserve.routing.response import HeldClaim, Pending, interop, refuse_in_loop, refuse_without_references
 from meshserve.routing.scope import RequestScope
 from meshserve.routing.service import ReplyStream, credit_cost
+from meshserve.rpc.lending import decoded_apart
 from meshserve.settings import INITIAL_CREDITS
+from meshserve.wire.claims import decode_claim
 from meshserve.wire.values import decode_value
 
 R = TypeVar("R")
@@ -29,7 +31,7 @@ class StreamedItems(Pending):
 
     def __init__(self, request_id: str, scope: RequestScope | None = None) -> None:
         super().__init__(request_id, scope)
-        self.items: deque[Payload] = deque()
+        self.items: deque[Payload | HeldClaim] = deque()
         self.done = False
         self.consumed = 0
 
@@ -42,7 +44,8 @@ class StreamedItems(Pending):
 
     def on_items(self, items: Sequence[Payload]) -> None:
         """See `routing.service.StreamListener`."""
-        self.items.extend(items)
+        for item in items:
+            self.items.append(HeldClaim(decode_claim(item)) if item.encoding is Encoding.CLAIM else item)
         self.wake()
 
     def on_finished(self, failure: Failure | None, finish: Finish | None) -> None:
@@ -71,14 +74,14 @@ class StreamedItems(Pending):
 
     # -- the caller's side ---------------------------------------------------------------------------------------
 
-    def take(self) -> Any:
-        """Decodes the next item that is there; allows the callee as much more."""
-        payload = self.items.popleft()
-        self.consumed += credit_cost(payload.size_bytes)
+    def take(self) -> Payload | HeldClaim:
+        """Takes the next item that is there; allows the callee as much more."""
+        item = self.items.popleft()
+        self.consumed += credit_cost(item.size_bytes)
         if self.consumed >= INITIAL_CREDITS // 4 and not self.done:
             to_io(self._grant, self.consumed)
             self.consumed = 0
-        return decode_value(payload)
+        return item
 
     def end(self) -> None:
         """Raises the failure the stream ended with, if any."""
@@ -143,8 +146,13 @@ class DeploymentResponseGenerator(Generic[R]):
         stream = self._stream
         if not stream.items and not await stream.more():
             raise StopAsyncIteration
-        value: R = stream.take()
-        return value
+        item = stream.take()
+        if type(item) is Payload:
+            small: R = decode_value(item)
+            return small
+        payload = await interop().collect_parcel(item.claim) if isinstance(item, HeldClaim) else item
+        large: R = await decoded_apart(payload)
+        return large
 
     def __iter__(self) -> Iterator[R]:
         refuse_in_loop("iterating with `for`", "async for")
@@ -156,7 +164,9 @@ class DeploymentResponseGenerator(Generic[R]):
             refuse_in_loop("next()", "await anext(response)")
             if not stream.more_sync():
                 raise StopIteration
-        value: R = stream.take()
+        item = stream.take()
+        payload = interop().collect_parcel_sync(item.claim) if isinstance(item, HeldClaim) else item
+        value: R = decode_value(payload)
         return value
 
     async def _to_object_ref_gen(self) -> AsyncIterator[Any]:

@@ -6,13 +6,13 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from meshserve.errors import UpstreamDiedError
-from meshserve.model.call import Call, CallKind, Payload, SharedPayload
+from meshserve.model.call import BorrowedPayload, Call, CallKind, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.routing.arguments import EncodedArguments, Upstream
 from meshserve.routing.crossing import to_io
@@ -20,7 +20,10 @@ from meshserve.routing.directory import process_directory
 from meshserve.routing.response import interop
 from meshserve.routing.service import ReplyStream, Service, SingleItem
 from meshserve.rpc.io_thread import io_thread
+from meshserve.rpc.lending import in_loop, lend, settled, settled_apart, threads
 from meshserve.rpc.segments import segment_pool
+from meshserve.settings import INLINE_LIMIT_BYTES
+from meshserve.wire.buffers import APART_FROM_BYTES
 from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.failures import exception_of, failure_of
 from meshserve.wire.values import encode_value, fill_holes
@@ -67,44 +70,77 @@ def claims_lately_usable() -> bool:
     return _looked[1]
 
 
-def send_large(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
+def begin(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
+    """Starts a call; from its caller's thread.
+
+    Arguments that are lent are copied before this returns, except in a loop that would wait for that.
+    """
+    if type(arguments.payload) is BorrowedPayload and in_loop():
+        if arguments.payload.size_bytes >= APART_FROM_BYTES and arguments.input is None:
+            threads.submit(_begin_apart, connect, call, response, arguments)
+            return
+        arguments.payload = call.payload = settled(arguments.payload)
+    _begin(connect, call, response, arguments)
+
+
+def _begin_apart(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
+    try:
+        _begin(connect, call, response, arguments)
+    except Exception as error:  # noqa: BLE001 - nobody waits for this thread; the caller must hear of it
+        to_io(response._failed, failure_of(error))
+
+
+def _begin(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
+    plain = not arguments.upstream and arguments.input is None
+    if arguments.payload.size_bytes > INLINE_LIMIT_BYTES and plain and claims_usable():
+        _send_large(connect, call, response, arguments)
+        return
+    arguments.payload = call.payload = settled(arguments.payload)
+    if plain:
+        to_io(send, connect, call, response)
+    else:
+        _send_later(connect, call, response, arguments)
+
+
+def _send_large(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
     """Starts a call whose arguments are too large for a session.
 
-    They are in shared memory already, for replicas of this machine, and go through Ray's object store to others. Where
-    there was no room they go through the object store at once. That copy is made on a worker thread, so that neither
-    the caller's loop nor the session waits.
+    They are in shared memory, for replicas of this machine, and go through Ray's object store to others. Where there is
+    no room they go through the object store at once: what is lent by this thread, the rest by another one, so that
+    neither the caller's loop nor the session waits.
     """
-    bridge, payload = interop(), arguments.payload
+    payload = arguments.payload
+    if type(payload) is BorrowedPayload:
+        payload = segment_pool().store(payload) or payload
     if type(payload) is SharedPayload:
-        call.on_unshared = partial(_deposit_later, payload)
+        call.payload, call.on_unshared = payload, partial(_deposit_later, payload)
         to_io(send, connect, call, response)
+    elif type(payload) is BorrowedPayload:
+        _put(connect, call, response, payload)
+    else:
+        threads.submit(_put, connect, call, response, payload)
+
+
+def _put(connect: Connect, call: Call, response: Any, payload: Payload) -> None:
+    """Starts a call whose arguments go through the object store; blocks for the time of a copy."""
+    key, bridge = uuid4().hex, interop()
+    try:
+        ref = bridge.put_parcel(payload)
+    except Exception as error:  # noqa: BLE001 - the object store may be full
+        to_io(response._failed, failure_of(error))
         return
-    key = uuid4().hex
-
-    def put() -> None:
-        try:
-            ref = bridge.put_parcel(arguments.payload)
-        except Exception as error:  # noqa: BLE001 - the object store may be full
-            to_io(response._failed, failure_of(error))
-            return
-        call.payload = encode_claim(Claim("", key, arguments.payload.size_bytes))
-        call.on_assigned = partial(bridge.deposit, key, ref)
-        to_io(send, connect, call, response)
-
-    _workers.submit(put)
+    call.payload = encode_claim(Claim("", key, payload.size_bytes))
+    call.on_assigned = partial(bridge.deposit, key, ref)
+    to_io(send, connect, call, response)
 
 
 def _deposit_later(payload: SharedPayload, actor_name: str) -> None:
     """Brings arguments to a replica that cannot read them where they are."""
     bridge, key = interop(), decode_claim(payload.claim).key
-    _workers.submit(lambda: bridge.deposit(key, bridge.put_parcel(payload), actor_name))
+    threads.submit(lambda: bridge.deposit(key, bridge.put_parcel(payload), actor_name))
 
 
-_workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="meshserve-put")
-"""Two, so that one huge value does not hold up another process's worth of large ones."""
-
-
-def send_later(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
+def _send_later(connect: Connect, call: Call, response: Any, arguments: EncodedArguments) -> None:
     """Starts a call that waits for other results, or that streams its input; from the caller's thread."""
     if arguments.input is None:
         to_io(when_complete, connect, call, response, arguments.upstream, send)
@@ -166,16 +202,13 @@ def _of_downstream(failure: Failure, call: Call) -> Failure:
     return failure_of(UpstreamDiedError(message, exception_of(failure)))
 
 
-def _item(value: Any) -> Payload:
-    return encode_value(value, segment_pool().store)
-
-
 async def _pump(items: AsyncIterator[Any], started: Future[ReplyStream], response: Any) -> None:
     """Sends what an asynchronous generator makes, as the callee has room."""
     stream = await asyncio.wrap_future(started)
     try:
         async for item in items:
-            if not await asyncio.wrap_future(io_thread().submit(stream.send(_item(item)))):
+            payload = await settled_apart(encode_value(item, lend))
+            if not await asyncio.wrap_future(io_thread().submit(stream.send(payload))):
                 return
         to_io(stream.end_input)
     except Exception as error:  # noqa: BLE001 - the caller's generator may raise anything; the response carries it
@@ -187,7 +220,7 @@ def _pump_sync(items: Iterator[Any], started: Future[ReplyStream], response: Any
     stream = started.result()
     try:
         for item in items:
-            if not io_thread().submit(stream.send(_item(item))).result():
+            if not io_thread().submit(stream.send(encode_value(item, segment_pool().store))).result():
                 return
         to_io(stream.end_input)
     except Exception as error:  # noqa: BLE001 - the caller's generator may raise anything; the response carries it

@@ -17,9 +17,9 @@ from functools import cache
 from uuid import uuid4
 
 from meshserve.model.call import Encoding, Payload, SharedPayload
-from meshserve.rpc.buffers import address_of
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.segments import IDLE_S, KEY_BYTES, TAKEN_AT, exported, offsets
+from meshserve.wire.buffers import address_of
 from meshserve.wire.claims import Claim, Segment, decode_claim, encode_claim
 
 MEMORY_KEY = "meshserve-memory"
@@ -203,10 +203,10 @@ def attachments() -> Attachments:
 
 
 def read_in_place(items: Sequence[Payload]) -> list[Payload]:
-    """The values of claims, up to the first that is gone."""
+    """The values of claims, up to the first that is gone; claims that are not on shared memory stay claims."""
     found: list[Payload] = []
     for claim in items:
-        payload = attachments().attach(claim)
+        payload = attachments().attach(claim) if decode_claim(claim).segment is not None else claim
         if payload is None:
             break
         found.append(payload)

@@ -6,8 +6,8 @@ anything refers to the value. The owner uses a segment again when nothing here r
 promised to has begun to read, and an exclusive lock can be had: then nobody reads it anywhere. No message says so and
 no count can be lost; the kernel drops the locks of a process that dies, and the memory of one that owned.
 
-Used again, because memory that was touched before is four times as fast to write (measured: 50 MB in 10 ms, against
-40 ms in fresh memory, most of it page faults).
+Used again, because memory that was touched before is faster to write (measured: 50 MB in 8 ms; fresh memory takes 20
+by way of the file, and 42 through its mapping, most of it page faults).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from itertools import islice
 from uuid import uuid4
 
 from meshserve.model.call import Encoding, Payload, SharedPayload
-from meshserve.rpc.buffers import copy_into
 from meshserve.rpc.io_thread import io_thread
 from meshserve.settings import Settings
+from meshserve.wire.buffers import copy_into, write_at
 from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.claims import Segment as Place
 
@@ -74,13 +74,18 @@ def _capacity(needed: int) -> int:
 class _Segment:
     """One piece of shared memory, mapped in the process that owns it."""
 
-    __slots__ = ("capacity", "fd", "idle_since", "in_use", "key", "lengths", "mapping", "promised_at")
+    __slots__ = ("capacity", "fd", "fresh", "idle_since", "in_use", "key", "lengths", "mapping", "promised_at")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.fd = os.memfd_create("meshserve", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, capacity)
-        self.mapping = mmap.mmap(self.fd, capacity)
+        try:
+            os.ftruncate(self.fd, capacity)
+            self.mapping = mmap.mmap(self.fd, capacity)
+        except OSError:
+            os.close(self.fd)
+            raise
+        self.fresh = True
         self.key = ""
         self.lengths: list[int] = []
         self.in_use = False
@@ -102,6 +107,20 @@ class _Segment:
         fcntl.flock(self.fd, fcntl.LOCK_UN)
         self.promised_at = None
         return True
+
+    def fill(self, whole: memoryview, places: Sequence[tuple[int, int]], parts: Sequence[bytes | memoryview]) -> None:
+        """Copies the parts of a value to their places.
+
+        Raises:
+            OSError: there is no memory.
+        """
+        for (begin, end), part in zip(places, parts, strict=True):
+            if self.fresh:
+                write_at(self.fd, begin, part)
+            else:
+                copy_into(whole[begin:end], part)
+        self.fresh = False
+        whole[:KEY_BYTES] = self.key.encode()
 
     def close(self) -> None:
         """Gives the memory back, also what readers still have mapped and do not look at."""
@@ -146,9 +165,10 @@ class SegmentPool:
             return None
         segment.lengths = lengths
         whole = exported(segment.mapping, segment.capacity, lambda: setattr(segment, "in_use", False))
-        for (begin, end), part in zip(places, parts, strict=True):
-            copy_into(whole[begin:end], part)
-        whole[:KEY_BYTES] = segment.key.encode()
+        try:
+            segment.fill(whole, places, parts)
+        except OSError:  # no memory; what was written waits, in use by nobody, for a value that fits
+            return None
         buffers = [whole[begin:end].toreadonly() for begin, end in places[1:]]
         place = Place(os.getpid(), segment.fd, segment.capacity, lengths)
         claim = encode_claim(Claim(self.actor_name, segment.key, sum(lengths), place))

@@ -23,6 +23,7 @@ import cloudpickle
 
 from meshserve.model.call import Encoding, Payload, SharedPayload
 from meshserve.settings import SHARED_FROM_BYTES
+from meshserve.wire.buffers import APART_FROM_BYTES, bytes_of
 
 Store = Callable[[Payload], Payload | None]
 """Copies a large value to where others can read it; None when there is no room."""
@@ -105,7 +106,7 @@ class _Apart:
         self._data = data
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return bytes, (pickle.PickleBuffer(self._data),)
+        return bytes_of, (pickle.PickleBuffer(self._data),)
 
 
 def _apart(value: Any) -> Any:
@@ -142,12 +143,17 @@ def _snapshot(body: bytes, buffers: list[memoryview], store: Store | None) -> Pa
         stored = store(Payload(body, Encoding.PICKLE, buffers))
         if stored is not None:
             return stored
-    return Payload(body, Encoding.PICKLE, [_copied(buffer) for buffer in buffers])
+    return owned(Payload(body, Encoding.PICKLE, buffers))
+
+
+def owned(payload: Payload) -> Payload:
+    """A payload with copies of its buffers, in this process."""
+    return Payload(payload.body, payload.encoding, [_copied(memoryview(buffer)) for buffer in payload.buffers])
 
 
 def _copied(buffer: memoryview) -> bytes:
     whole = buffer.obj
-    return whole if isinstance(whole, bytes) and buffer.nbytes == len(whole) else buffer.tobytes()
+    return whole if isinstance(whole, bytes) and buffer.nbytes == len(whole) else bytes_of(buffer)
 
 
 def _describe(value: Any) -> str:
@@ -164,6 +170,13 @@ def _describe(value: Any) -> str:
             return _describe(part)
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
+
+
+def is_copied_by_reading(payload: Payload) -> bool:
+    """Whether `decode_value` takes long for it: large `bytes` are copied, where arrays are read in place."""
+    if not payload.buffers or payload.size_bytes < APART_FROM_BYTES:
+        return False
+    return bytes_of.__name__.encode() in payload.body
 
 
 def decode_value(payload: Payload) -> Any:

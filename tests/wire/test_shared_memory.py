@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import time
@@ -562,3 +563,27 @@ async def test_the_arguments_of_a_cancelled_call_are_given_up() -> None:
             return file_of(stored(segment_pool(), ones(MB))) == number
 
         await until(again)
+
+
+def test_a_process_that_may_make_no_large_files_does_without_and_leaks_no_descriptor() -> None:
+    pool, before = SegmentPool(100 * MB), len(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MB, hard))
+    try:
+        assert type(encode_value(ones(3 * MB), pool.store)) is Payload
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert pool.size_bytes == 0 and len(os.listdir("/proc/self/fd")) == before
+    assert type(encode_value(ones(3 * MB), pool.store)) is SharedPayload
+
+
+def test_memory_that_runs_out_while_a_value_is_copied_is_used_for_another() -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    pool = SegmentPool(100 * MB)
+    with mock.patch("meshserve.rpc.segments.write_at", full):
+        assert type(encode_value(ones(3 * MB), pool.store)) is Payload
+    size = pool.size_bytes
+    assert decode_value(stored(pool, ones(3 * MB))).sum() == 3 * MB
+    assert pool.size_bytes == size
