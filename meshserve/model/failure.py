@@ -53,7 +53,7 @@ class Failure:
         traceback: remote traceback text; never shown to outside clients unless configured.
         exception_type: class name of the exception.
         http_status: the HTTP status the failure fixes, or 0 for that of its kind.
-        retry_after_s: advice to clients, or 0 for none.
+        retry_after_s: advice to clients, or None for none.
     """
 
     kind: FailureKind
@@ -62,7 +62,7 @@ class Failure:
     traceback: str = ""
     exception_type: str = ""
     http_status: int = 0
-    retry_after_s: float = 0.0
+    retry_after_s: float | None = None
 
     @property
     def grpc_code(self) -> int:

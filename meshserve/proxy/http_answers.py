@@ -24,14 +24,14 @@ class Answer:
     status: int
     body: bytes
     content_type: bytes = TEXT
-    retry_after_s: float = 0.0
+    retry_after_s: float | None = None
     closes: bool = False
     own_headers: tuple[bytes, ...] = ()
 
     def headers(self) -> list[bytes]:
         """Its headers: a name, its value, the next name, ..."""
         headers = [b"content-type", self.content_type, *self.own_headers]
-        if self.retry_after_s > 0:
+        if self.retry_after_s is not None:
             headers += (b"retry-after", b"%d" % math.ceil(self.retry_after_s))
         if self.closes:
             headers += (b"connection", b"close")
@@ -47,6 +47,11 @@ INTERNAL_ERROR = Answer(500, b"Internal Server Error")
 def not_found(path: str, routes_url: str) -> Answer:
     """No application has a prefix of the path."""
     return Answer(404, f"Path '{path}' not found. Ping {routes_url} for available routes.".encode())
+
+
+def about_server(method: str) -> Answer:
+    """A request for `*`, the server as a whole: OPTIONS asks whether it is well, and nothing else may (RFC 9110, 9.3.7)."""
+    return Answer(200, b"") if method == "OPTIONS" else Answer(400, b"Only OPTIONS may ask for '*'; give a path.")
 
 
 def timed_out(request_id: str, timeout_s: float) -> Answer:

@@ -13,7 +13,7 @@ from meshserve.core.routes import label_of
 from meshserve.model.call import Call, CallKind
 from meshserve.model.targets import ApplicationRoute
 from meshserve.proxy.applications import NOT_POPULATED, Applications
-from meshserve.proxy.http_answers import Answer, Page, not_found, timed_out, too_large, unavailable
+from meshserve.proxy.http_answers import Answer, Page, about_server, not_found, timed_out, too_large, unavailable
 from meshserve.proxy.http_builtin import Builtin
 from meshserve.proxy.http_client import EXTENSION
 from meshserve.proxy.http_direct import Arrived, Connection, DirectRequest
@@ -27,6 +27,9 @@ from meshserve.proxy.options import HttpOptions
 from meshserve.wire.http import Scope, request_payload
 
 METHOD = "__call__"
+
+WHOLE_SERVER = "*"
+"""Stands where a request has its path when it is about no path."""
 
 
 class HttpApp:
@@ -66,6 +69,9 @@ class HttpApp:
         deadline = None if facts.timeout_s is None else time.monotonic() + facts.timeout_s
         exchange = Exchange(facts, deadline, scope["extensions"][EXTENSION], send)
         path = self._path(scope)
+        if path == WHOLE_SERVER:
+            await exchange.answer(about_server(scope["method"]))
+            return
         if (page := self._builtin.get(path)) is not None:
             await exchange.answer(await page())
             return
@@ -88,7 +94,7 @@ class HttpApp:
         """Serves a request in callbacks; False when it needs more than a call, and nothing was done."""
         scope, facts = request.scope, request.facts
         path = self._path(scope)
-        route = None if path in self._builtin else self._applications.match(path)
+        route = None if path in self._builtin or path == WHOLE_SERVER else self._applications.match(path)
         limit_bytes = self._options.max_body_bytes
         if route is None or (limit_bytes is not None and len(request.body) > limit_bytes):
             return False
@@ -161,8 +167,8 @@ class HttpApp:
 
     def _path(self, scope: Scope) -> str:
         """The path that routes are matched with; completes the scope's."""
-        if not self._root_path:
-            path: str = scope["path"]
+        path: str = scope["path"]
+        if not self._root_path or path == WHOLE_SERVER:
             return path
         mount(scope, self._root_path)
         return str(scope["path"][len(self._root_path) :]) or "/"

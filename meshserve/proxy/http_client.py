@@ -66,6 +66,7 @@ class Client:
             await cycle.flow.drain()
         if cycle.disconnected:
             return False
+        self.stop_asking()
         data, cycle.keep_alive = response_head(status, headers).with_body(
             self._connection.server_lines,
             body,
@@ -76,6 +77,13 @@ class Client:
         cycle.transport.write(data)
         self._complete()
         return True
+
+    def stop_asking(self) -> None:
+        """A response leaves while the client waits to be asked for its body. It may send that or not, so that what comes
+        next on the connection could be told by nobody: nothing does. One that has begun to send it does not wait."""
+        cycle = self._cycle
+        if cycle.waiting_for_100_continue and not cycle.body:
+            cycle.keep_alive = False
 
     async def send_pieces(self, pieces: Sequence[bytes]) -> None:
         """Sends pieces of a body that has begun with one write; clients see each as a chunk of its own.

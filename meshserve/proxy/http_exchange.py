@@ -17,6 +17,7 @@ from meshserve.routing.service import CallFailed, ReplyStream
 from meshserve.wire.http import (
     BodyEnd,
     BodyPiece,
+    BodyWanted,
     Message,
     ResponseEvent,
     ResponseStart,
@@ -45,6 +46,9 @@ class ClientConnection(Protocol):
 
     async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> bool:
         """Sends a whole response; False when the client is gone, ValueError when it cannot be sent as it is."""
+
+    def stop_asking(self) -> None:
+        """A response begins; who has not been asked for the body of the request will not be."""
 
     async def send_pieces(self, pieces: Sequence[bytes]) -> None:
         """Sends pieces of a body that has begun, with more to follow."""
@@ -132,7 +136,19 @@ class Exchange:
         status: of the response; 0 before there is one.
     """
 
-    __slots__ = ("_client", "_deadline", "_facts", "_over", "_refusal", "_send", "_started", "_trailers", "status")
+    __slots__ = (
+        "_client",
+        "_deadline",
+        "_facts",
+        "_over",
+        "_refusal",
+        "_send",
+        "_start_upload",
+        "_started",
+        "_trailers",
+        "_upload_task",
+        "status",
+    )
 
     def __init__(self, facts: RequestFacts, deadline: float | None, client: ClientConnection, send: Send) -> None:
         self.status = 0
@@ -144,6 +160,8 @@ class Exchange:
         self._send = send
         self._trailers = False
         self._refusal: Answer | None = None
+        self._start_upload: Callable[[], None] | None = None
+        self._upload_task: asyncio.Task[None] | None = None
 
     async def run(self, stream: ReplyStream, body: Body | None) -> None:
         """Serves the call to the end of its response. The call may go on behind that; nobody waits for it.
@@ -154,7 +172,10 @@ class Exchange:
         """
         if self._facts.watches_disconnect:
             self._client.on_lost(stream.cancel)
-        upload = None if body is None else asyncio.get_running_loop().create_task(self._upload(stream, body))
+        if body is not None:
+            self._start_upload = lambda: self._begin_upload(stream, body)
+            if not self._facts.expects_continue:
+                self._start_upload()
         try:
             while not self._over:
                 items = await stream.take()
@@ -168,10 +189,16 @@ class Exchange:
             raise
         finally:
             self._client.on_lost(None)
-            if upload is not None:
-                upload.cancel()
+            self._start_upload = None
+            if self._upload_task is not None:
+                self._upload_task.cancel()
 
     # -- the request's body ----------------------------------------------------------------------------------------
+
+    def _begin_upload(self, stream: ReplyStream, body: Body) -> None:
+        """Reads the body from now on; reading it is what asks a client for it that waits for that."""
+        self._start_upload = None
+        self._upload_task = asyncio.get_running_loop().create_task(self._upload(stream, body))
 
     async def _upload(self, stream: ReplyStream, body: Body) -> None:
         """Sends the body as fast as the application takes it; what the client does wrong ends the call."""
@@ -215,6 +242,9 @@ class Exchange:
             case BodyEnd(body):
                 self._over = not self._trailers
                 await self._send_body(body, more=self._trailers)
+            case BodyWanted():
+                if self._start_upload is not None:
+                    self._start_upload()
             case Trailers(headers, more):
                 if not more:
                     self._over = True
@@ -223,7 +253,7 @@ class Exchange:
     async def _start(self, start: ResponseStart) -> None:
         self.status = start.status
         headers = start.headers
-        if REQUEST_ID not in headers[::2]:
+        if not any(name.lower() == REQUEST_ID for name in headers[::2]):
             headers += (REQUEST_ID, self._facts.request_id.encode("latin-1"))
         if start.complete and TRANSFER_ENCODING not in headers:
             await self._send_whole(start.status, headers, start.body)
@@ -231,6 +261,7 @@ class Exchange:
         self._started = True
         self._over = start.complete
         self._trailers = start.trailers
+        self._client.stop_asking()
         await self._send({"type": "http.response.start", "status": start.status, "headers": pairs(headers)})
         if start.body or start.complete:
             await self._send_body(start.body, more=not start.complete)

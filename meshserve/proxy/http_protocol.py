@@ -136,6 +136,8 @@ class IngressProtocol(HttpToolsProtocol):
             self._disarm_head_timer()
         if self._spans_chunks or self._chunk_bytes > self._options.max_header_bytes:
             self._check_head()
+        if self.expect_100_continue and self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # such a client cannot understand that it is asked (RFC 9110, 10.1.1)
         before = self.cycle
         if self._begin is not None and (before is None or before.response_complete) and self._hold():
             return

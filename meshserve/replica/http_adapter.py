@@ -20,7 +20,7 @@ from meshserve.replica.http_result import response_of
 from meshserve.replica.http_websocket import WebSocketExchange
 from meshserve.replica.user_code import UserCode
 from meshserve.user.ingress import AsgiIngress
-from meshserve.wire.http import Scope, scope_of
+from meshserve.wire.http import Scope, scope_of, waits_to_be_asked
 
 WEBSOCKET = "WEBSOCKET"
 
@@ -48,7 +48,9 @@ class HttpAdapter:
             await self._serve_websocket(invocation, scope)
             return None
         invocation.verb = scope["method"]
-        exchange = HttpExchange(invocation, bytes(arguments.buffers[0]) if arguments.buffers else b"")
+        body = bytes(arguments.buffers[0]) if arguments.buffers else b""
+        asks = invocation.call.kind.streams_in and waits_to_be_asked(scope["headers"])
+        exchange = HttpExchange(invocation, body, asks=asks)
         try:
             if self._asgi is None:
                 return await self._serve_plain(exchange, scope)

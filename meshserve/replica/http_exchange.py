@@ -8,7 +8,15 @@ from collections.abc import Iterable
 from meshserve.model.call import Payload
 from meshserve.replica.adapter import Invocation
 from meshserve.replica.http_channel import Inlet, Outlet
-from meshserve.wire.http import PIECE_BYTES, Message, body_end, body_pieces, response_items, trailers_item
+from meshserve.wire.http import (
+    PIECE_BYTES,
+    Message,
+    body_end,
+    body_pieces,
+    body_wanted_item,
+    response_items,
+    trailers_item,
+)
 
 DISCONNECT: Message = {"type": "http.disconnect"}
 
@@ -26,6 +34,7 @@ class HttpExchange:
     Args:
         invocation: the call; it streams in when the body does.
         body: the first piece of the body, or all of it when the call does not stream in.
+        asks: whether the client waits to be asked for the body.
 
     Attributes:
         started: whether the response has begun.
@@ -33,6 +42,7 @@ class HttpExchange:
     """
 
     __slots__ = (
+        "_asks",
         "_body",
         "_inlet",
         "_invocation",
@@ -45,9 +55,10 @@ class HttpExchange:
         "started",
     )
 
-    def __init__(self, invocation: Invocation, body: bytes) -> None:
+    def __init__(self, invocation: Invocation, body: bytes, *, asks: bool = False) -> None:
         self.started = False
         self.over = False
+        self._asks = asks
         self._invocation = invocation
         self._loop = asyncio.get_running_loop()
         self._outlet = Outlet(invocation)
@@ -77,6 +88,9 @@ class HttpExchange:
         if self._inlet is None:
             self._body = None
             return {"type": "http.request", "body": body, "more_body": False}
+        if self._asks:
+            await self._outlet.put((body_wanted_item(),))
+            self._asks = False
         piece = await self._inlet.get()
         if piece is None:
             self._body = None

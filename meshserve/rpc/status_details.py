@@ -133,7 +133,7 @@ def status_of(
     details: list[Message] = [_error_info(failure.kind.name, request_id, facts)]
     trailers = own.trailers
     if failure.kind in (FailureKind.BACKPRESSURE, FailureKind.UNAVAILABLE):
-        retry_after_s = failure.retry_after_s or RETRY_AFTER_S
+        retry_after_s = RETRY_AFTER_S if failure.retry_after_s is None else failure.retry_after_s
         details.append(_retry_info(retry_after_s))
         if failure.kind is FailureKind.BACKPRESSURE:
             trailers = (*trailers, (PUSHBACK_KEY, str(round(retry_after_s * 1000))))

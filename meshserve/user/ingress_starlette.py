@@ -18,7 +18,7 @@ from meshserve.errors import BackPressureError, DeploymentUnavailableError
 async def busy(_request: Request, error: Exception) -> Response:
     """A queue was full: the status and the advice that the deployment's author chose."""
     assert isinstance(error, BackPressureError)
-    headers = {"retry-after": str(math.ceil(error.retry_after_s))} if error.retry_after_s else None
+    headers = None if error.retry_after_s is None else {"retry-after": str(math.ceil(error.retry_after_s))}
     return PlainTextResponse(error.message, error.status_code, headers)
 
 

@@ -263,7 +263,7 @@ class Failure(message.Message):
     http_status: builtins.int
     """The HTTP status to answer with, when the failure fixes one; else 0."""
     retry_after_s: builtins.float
-    """After how many seconds a client may try again; 0 for no advice."""
+    """After how many seconds a client may try again; absent for no advice."""
     def __init__(
         self,
         *,
@@ -273,13 +273,15 @@ class Failure(message.Message):
         traceback: builtins.str = ...,
         exception_type: builtins.str = ...,
         http_status: builtins.int = ...,
-        retry_after_s: builtins.float = ...,
+        retry_after_s: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_retry_after_s", b"_retry_after_s", "retry_after_s", b"retry_after_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["exception", b"exception", "exception_type", b"exception_type", "http_status", b"http_status", "kind", b"kind", "message", b"message", "retry_after_s", b"retry_after_s", "traceback", b"traceback"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_retry_after_s", b"_retry_after_s", "exception", b"exception", "exception_type", b"exception_type", "http_status", b"http_status", "kind", b"kind", "message", b"message", "retry_after_s", b"retry_after_s", "traceback", b"traceback"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__retry_after_s: _TypeAlias = typing.Literal["retry_after_s"]  # noqa: Y015
+    _WhichOneofArgType__retry_after_s: _TypeAlias = typing.Literal["_retry_after_s", b"_retry_after_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_after_s) -> _WhichOneofReturnType__retry_after_s | None: ...
 
 @typing.final
 class Finish(message.Message):

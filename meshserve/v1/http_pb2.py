@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17meshserve/v1/http.proto\x12\x0cmeshserve.v1\"\x9e\x02\n\x0fHttpRequestHead\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x10\n\x08raw_path\x18\x03 \x01(\x0c\x12\x14\n\x0cquery_string\x18\x04 \x01(\x0c\x12\x0f\n\x07headers\x18\x05 \x03(\x0c\x12\x11\n\troot_path\x18\x06 \x01(\t\x12\x0e\n\x06scheme\x18\x07 \x01(\t\x12\x14\n\x0chttp_version\x18\x08 \x01(\t\x12\x13\n\x0b\x63lient_host\x18\t \x01(\t\x12\x13\n\x0b\x63lient_port\x18\n \x01(\r\x12\x13\n\x0bserver_host\x18\x0b \x01(\t\x12\x13\n\x0bserver_port\x18\x0c \x01(\r\x12\x11\n\twebsocket\x18\r \x01(\x08\x12\x14\n\x0csubprotocols\x18\x0e \x03(\t\"\xc1\x02\n\tHttpEvent\x12\x39\n\x0eresponse_start\x18\x01 \x01(\x0b\x32\x1f.meshserve.v1.HttpResponseStartH\x00\x12-\n\x08\x62ody_end\x18\x02 \x01(\x0b\x32\x19.meshserve.v1.HttpBodyEndH\x00\x12.\n\x08trailers\x18\x03 \x01(\x0b\x32\x1a.meshserve.v1.HttpTrailersH\x00\x12/\n\x06\x61\x63\x63\x65pt\x18\x04 \x01(\x0b\x32\x1d.meshserve.v1.WebSocketAcceptH\x00\x12\x31\n\x07message\x18\x05 \x01(\x0b\x32\x1e.meshserve.v1.WebSocketMessageH\x00\x12-\n\x05\x63lose\x18\x06 \x01(\x0b\x32\x1c.meshserve.v1.WebSocketCloseH\x00\x42\x07\n\x05\x65vent\"X\n\x11HttpResponseStart\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0f\n\x07headers\x18\x02 \x03(\x0c\x12\x10\n\x08trailers\x18\x03 \x01(\x08\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\"\r\n\x0bHttpBodyEnd\"-\n\x0cHttpTrailers\x12\x0f\n\x07headers\x18\x01 \x03(\x0c\x12\x0c\n\x04more\x18\x02 \x01(\x08\"7\n\x0fWebSocketAccept\x12\x13\n\x0bsubprotocol\x18\x01 \x01(\t\x12\x0f\n\x07headers\x18\x02 \x03(\x0c\"K\n\x10WebSocketMessage\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x0c\n\x04more\x18\x03 \x01(\x08\x42\t\n\x07payload\".\n\x0eWebSocketClose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17meshserve/v1/http.proto\x12\x0cmeshserve.v1\"\x9e\x02\n\x0fHttpRequestHead\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x10\n\x08raw_path\x18\x03 \x01(\x0c\x12\x14\n\x0cquery_string\x18\x04 \x01(\x0c\x12\x0f\n\x07headers\x18\x05 \x03(\x0c\x12\x11\n\troot_path\x18\x06 \x01(\t\x12\x0e\n\x06scheme\x18\x07 \x01(\t\x12\x14\n\x0chttp_version\x18\x08 \x01(\t\x12\x13\n\x0b\x63lient_host\x18\t \x01(\t\x12\x13\n\x0b\x63lient_port\x18\n \x01(\r\x12\x13\n\x0bserver_host\x18\x0b \x01(\t\x12\x13\n\x0bserver_port\x18\x0c \x01(\r\x12\x11\n\twebsocket\x18\r \x01(\x08\x12\x14\n\x0csubprotocols\x18\x0e \x03(\t\"\xf6\x02\n\tHttpEvent\x12\x39\n\x0eresponse_start\x18\x01 \x01(\x0b\x32\x1f.meshserve.v1.HttpResponseStartH\x00\x12-\n\x08\x62ody_end\x18\x02 \x01(\x0b\x32\x19.meshserve.v1.HttpBodyEndH\x00\x12.\n\x08trailers\x18\x03 \x01(\x0b\x32\x1a.meshserve.v1.HttpTrailersH\x00\x12/\n\x06\x61\x63\x63\x65pt\x18\x04 \x01(\x0b\x32\x1d.meshserve.v1.WebSocketAcceptH\x00\x12\x31\n\x07message\x18\x05 \x01(\x0b\x32\x1e.meshserve.v1.WebSocketMessageH\x00\x12-\n\x05\x63lose\x18\x06 \x01(\x0b\x32\x1c.meshserve.v1.WebSocketCloseH\x00\x12\x33\n\x0b\x62ody_wanted\x18\x07 \x01(\x0b\x32\x1c.meshserve.v1.HttpBodyWantedH\x00\x42\x07\n\x05\x65vent\"X\n\x11HttpResponseStart\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0f\n\x07headers\x18\x02 \x03(\x0c\x12\x10\n\x08trailers\x18\x03 \x01(\x08\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\"\r\n\x0bHttpBodyEnd\"\x10\n\x0eHttpBodyWanted\"-\n\x0cHttpTrailers\x12\x0f\n\x07headers\x18\x01 \x03(\x0c\x12\x0c\n\x04more\x18\x02 \x01(\x08\"7\n\x0fWebSocketAccept\x12\x13\n\x0bsubprotocol\x18\x01 \x01(\t\x12\x0f\n\x07headers\x18\x02 \x03(\x0c\"K\n\x10WebSocketMessage\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x0c\n\x04more\x18\x03 \x01(\x08\x42\t\n\x07payload\".\n\x0eWebSocketClose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,17 +34,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HTTPREQUESTHEAD']._serialized_start=42
   _globals['_HTTPREQUESTHEAD']._serialized_end=328
   _globals['_HTTPEVENT']._serialized_start=331
-  _globals['_HTTPEVENT']._serialized_end=652
-  _globals['_HTTPRESPONSESTART']._serialized_start=654
-  _globals['_HTTPRESPONSESTART']._serialized_end=742
-  _globals['_HTTPBODYEND']._serialized_start=744
-  _globals['_HTTPBODYEND']._serialized_end=757
-  _globals['_HTTPTRAILERS']._serialized_start=759
-  _globals['_HTTPTRAILERS']._serialized_end=804
-  _globals['_WEBSOCKETACCEPT']._serialized_start=806
-  _globals['_WEBSOCKETACCEPT']._serialized_end=861
-  _globals['_WEBSOCKETMESSAGE']._serialized_start=863
-  _globals['_WEBSOCKETMESSAGE']._serialized_end=938
-  _globals['_WEBSOCKETCLOSE']._serialized_start=940
-  _globals['_WEBSOCKETCLOSE']._serialized_end=986
+  _globals['_HTTPEVENT']._serialized_end=705
+  _globals['_HTTPRESPONSESTART']._serialized_start=707
+  _globals['_HTTPRESPONSESTART']._serialized_end=795
+  _globals['_HTTPBODYEND']._serialized_start=797
+  _globals['_HTTPBODYEND']._serialized_end=810
+  _globals['_HTTPBODYWANTED']._serialized_start=812
+  _globals['_HTTPBODYWANTED']._serialized_end=828
+  _globals['_HTTPTRAILERS']._serialized_start=830
+  _globals['_HTTPTRAILERS']._serialized_end=875
+  _globals['_WEBSOCKETACCEPT']._serialized_start=877
+  _globals['_WEBSOCKETACCEPT']._serialized_end=932
+  _globals['_WEBSOCKETMESSAGE']._serialized_start=934
+  _globals['_WEBSOCKETMESSAGE']._serialized_end=1009
+  _globals['_WEBSOCKETCLOSE']._serialized_start=1011
+  _globals['_WEBSOCKETCLOSE']._serialized_end=1057
 # @@protoc_insertion_point(module_scope)

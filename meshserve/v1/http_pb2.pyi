@@ -12,6 +12,9 @@ process on the way parses or wraps it. An item with encoding HTTP is a serialize
 a response start is the first piece of the body, or the whole body when `complete` is set: a small response is one item.
 Pieces are at most 256 KiB, so that a large body does not hold up the session. Nobody collects a body.
 
+A request whose headers say `expect: 100-continue` is bidirectional. Its client waits to be asked for the body, and is
+asked when the application asks: the replica then sends `body_wanted`, and the body follows.
+
 The response is over with a start that is `complete`, with a `body_end`, or with the last trailers; the call itself may go on
 (background tasks). A call that ends before its response is over has failed, and the client's connection is broken off.
 """
@@ -119,6 +122,7 @@ class HttpEvent(message.Message):
     ACCEPT_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     CLOSE_FIELD_NUMBER: builtins.int
+    BODY_WANTED_FIELD_NUMBER: builtins.int
     @builtins.property
     def response_start(self) -> HttpResponseStart:
         """Response status and headers."""
@@ -143,6 +147,10 @@ class HttpEvent(message.Message):
     def close(self) -> WebSocketClose:
         """The WebSocket was closed, by either side; from the client's side also when its connection was lost."""
 
+    @builtins.property
+    def body_wanted(self) -> HttpBodyWanted:
+        """The application asks for the body of a client that waits for that."""
+
     def __init__(
         self,
         *,
@@ -152,12 +160,13 @@ class HttpEvent(message.Message):
         accept: WebSocketAccept | None = ...,
         message: WebSocketMessage | None = ...,
         close: WebSocketClose | None = ...,
+        body_wanted: HttpBodyWanted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["accept", b"accept", "body_end", b"body_end", "close", b"close", "event", b"event", "message", b"message", "response_start", b"response_start", "trailers", b"trailers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["accept", b"accept", "body_end", b"body_end", "body_wanted", b"body_wanted", "close", b"close", "event", b"event", "message", b"message", "response_start", b"response_start", "trailers", b"trailers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accept", b"accept", "body_end", b"body_end", "close", b"close", "event", b"event", "message", b"message", "response_start", b"response_start", "trailers", b"trailers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accept", b"accept", "body_end", b"body_end", "body_wanted", b"body_wanted", "close", b"close", "event", b"event", "message", b"message", "response_start", b"response_start", "trailers", b"trailers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = typing.Literal["response_start", "body_end", "trailers", "accept", "message", "close"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = typing.Literal["response_start", "body_end", "trailers", "accept", "message", "close", "body_wanted"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -198,6 +207,21 @@ class HttpResponseStart(message.Message):
 @typing.final
 class HttpBodyEnd(message.Message):
     """The body ends; its last piece is the event's buffer, if there is one."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class HttpBodyWanted(message.Message):
+    """The application asks for the request's body."""
 
     DESCRIPTOR: descriptor.Descriptor
 

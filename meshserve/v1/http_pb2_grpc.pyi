@@ -12,6 +12,9 @@ process on the way parses or wraps it. An item with encoding HTTP is a serialize
 a response start is the first piece of the body, or the whole body when `complete` is set: a small response is one item.
 Pieces are at most 256 KiB, so that a large body does not hold up the session. Nobody collects a body.
 
+A request whose headers say `expect: 100-continue` is bidirectional. Its client waits to be asked for the body, and is
+asked when the application asks: the replica then sends `body_wanted`, and the body follows.
+
 The response is over with a start that is `complete`, with a `body_end`, or with the last trailers; the call itself may go on
 (background tasks). A call that ends before its response is over has failed, and the client's connection is broken off.
 """

@@ -91,7 +91,7 @@ def failure_of(error: BaseException) -> Failure:
         traceback=user_traceback(error),
         exception_type=type(error).__name__,
         http_status=getattr(error, "status_code", 0) if kind is FailureKind.BACKPRESSURE else 0,
-        retry_after_s=getattr(error, "retry_after_s", None) or 0.0 if kind is FailureKind.BACKPRESSURE else 0.0,
+        retry_after_s=getattr(error, "retry_after_s", None) if kind is FailureKind.BACKPRESSURE else None,
     )
 
 
@@ -188,5 +188,5 @@ def failure_from_proto(proto: Any) -> Failure:
         proto.traceback,
         proto.exception_type,
         proto.http_status,
-        proto.retry_after_s,
+        proto.retry_after_s if proto.HasField("retry_after_s") else None,
     )

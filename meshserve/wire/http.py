@@ -201,6 +201,16 @@ def _response_start(status: int, headers: tuple[bytes, ...], trailers: bool, com
 _few_headers = lru_cache(maxsize=512)(_response_start)
 
 
+def body_wanted_item() -> Payload:
+    """The application asks for the body of a client that waits to be asked."""
+    return _with_buffer(http_pb2.HttpEvent(body_wanted=http_pb2.HttpBodyWanted()), b"")
+
+
+def waits_to_be_asked(headers: Headers) -> bool:
+    """Whether a request's client sends the body only when it is asked for it."""
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
+
+
 def trailers_item(headers: Iterable[Iterable[bytes]], *, more: bool) -> Payload:
     """Response trailers."""
     trailers = http_pb2.HttpTrailers(headers=_flat(headers), more=more)
@@ -250,7 +260,12 @@ class Trailers:
     more: bool
 
 
-ResponseEvent: TypeAlias = ResponseStart | BodyPiece | BodyEnd | Trailers
+@dataclass(slots=True)
+class BodyWanted:
+    """The application asks for the request's body."""
+
+
+ResponseEvent: TypeAlias = ResponseStart | BodyPiece | BodyEnd | Trailers | BodyWanted
 
 
 def response_event(item: Payload) -> ResponseEvent:
@@ -270,6 +285,8 @@ def response_event(item: Payload) -> ResponseEvent:
         return BodyEnd(_buffer(item))
     if kind == "trailers":
         return Trailers(list(event.trailers.headers), event.trailers.more)
+    if kind == "body_wanted":
+        return BodyWanted()
     raise ValueError(f"an HTTP response cannot carry {kind!r}")
 
 
@@ -367,7 +384,7 @@ def _denial(item: Payload) -> tuple[Message, ...]:
             return (_denial_body(body, more=True),)
         case BodyEnd(body):
             return (_denial_body(body, more=False),)
-        case Trailers():
+        case Trailers() | BodyWanted():
             return ()
 
 

@@ -16,7 +16,9 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from meshserve.errors import BackPressureError, CallTimeoutError, DeploymentUnavailableError, RequestCancelledError
 from meshserve.model.options import BackpressureOptions, DeploymentOptions
+from meshserve.proxy.http_answers import answer_to
 from meshserve.proxy.options import HttpOptions
+from meshserve.wire.failures import failure_from_proto, failure_of, failure_to_proto
 
 ERRORS: dict[str, Exception] = {
     "user": KeyError("a secret"),
@@ -106,6 +108,14 @@ def test_full_queue_answers_with_the_status_of_the_deployment() -> None:
         release(served)
         assert slow.recv(1000).startswith(b"HTTP/1.1 200 OK")
         slow.close()
+
+
+def test_advice_to_try_again_at_once_is_told() -> None:
+    answer = answer_to(failure_of(BackPressureError(3, 2, retry_after_s=0)), "r1", None)
+    assert answer.headers()[-2:] == [b"retry-after", b"0"]
+    assert b"retry-after" not in answer_to(failure_of(BackPressureError(3, 2)), "r1", None).headers()
+    sent = failure_from_proto(failure_to_proto(failure_of(BackPressureError(3, 2, retry_after_s=0))))
+    assert sent.retry_after_s == 0
 
 
 def test_deployment_that_failed_or_is_gone_is_503_at_once() -> None:
@@ -432,6 +442,44 @@ def test_expect_continue_is_answered() -> None:
         assert connection.recv(1000).startswith(b"HTTP/1.1 100 Continue")
         connection.sendall(b"abc")
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def ask_with_head(served: Served, head: bytes) -> bytes:
+    """All that comes back for a request whose body the client would send only if it were asked."""
+    with socket.create_connection(("127.0.0.1", served.client.base_url.port), timeout=20) as connection:
+        connection.sendall(head + b"host: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(1000), b""))
+
+
+@pytest.mark.parametrize("how", ["whole", "streamed"])
+def test_body_that_nobody_reads_is_not_asked_for_and_the_connection_ends(how: str) -> None:
+    async def deaf(request: Request) -> Response:
+        return PlainTextResponse("no") if how == "whole" else StreamingResponse(iter(["n", "o"]))
+
+    with serving(deaf) as served:
+        answer = ask_with_head(served, b"POST / HTTP/1.1\r\n")
+    assert answer.startswith(b"HTTP/1.1 200") and b"100 Continue" not in answer and b"\r\nconnection: close" in answer
+
+
+def test_body_that_is_too_large_is_not_asked_for() -> None:
+    with serving(size_of, http=HttpOptions(max_body_bytes=2)) as served:
+        answer = ask_with_head(served, b"POST / HTTP/1.1\r\n")
+    assert answer.startswith(b"HTTP/1.1 413") and b"\r\nconnection: close" in answer
+
+
+def test_http_1_0_client_is_not_asked_for_its_body() -> None:
+    head = b"POST / HTTP/1.0\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\nabc"
+    with serving(size_of) as served:
+        answer = exchange(served, head)
+    assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"3")
+
+
+@pytest.mark.parametrize(("method", "status"), [(b"OPTIONS", b"200"), (b"GET", b"400"), (b"POST", b"400")])
+@pytest.mark.parametrize("root_path", ["", "/behind"])
+def test_only_options_may_ask_about_the_server_as_a_whole(method: bytes, status: bytes, root_path: str) -> None:
+    with serving(size_of, http=HttpOptions(root_path=root_path)) as served:
+        answer = exchange(served, method + b" * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status)
 
 
 def test_http_1_0_closes_the_connection() -> None:
