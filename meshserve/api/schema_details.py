@@ -50,6 +50,7 @@ class ProxyDetails(ServeActorDetails):
     """One proxy."""
 
     status: ProxyState = Field(description="What it is doing.")
+    message: str = Field(default="", description="What failed, or what it does not serve.")
 
 
 class DeploymentDetails(BaseModel):
@@ -174,6 +175,7 @@ class ServeInstanceDetails(BaseModel):
             proxies={node: proxy.status for node, proxy in self.proxies.items()},
             applications={name: _status(one) for name, one in self.applications.items()},
             target_capacity=self.target_capacity,
+            proxy_messages={node: proxy.message for node, proxy in self.proxies.items() if proxy.message},
         )
 
 

@@ -55,15 +55,20 @@ class ServeStatus:
         proxies: what each proxy is doing, by node id.
         applications: by name.
         target_capacity: in percent; None when none is set.
+        proxy_messages: what there is to say of a proxy, by node id: what failed, or what it does not serve.
     """
 
     proxies: Mapping[str, ProxyState] = field(default_factory=dict)
     applications: Mapping[str, ApplicationStatusOverview] = field(default_factory=dict)
     target_capacity: float | None = None
+    proxy_messages: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values, for YAML and JSON."""
+        """The same as plain values, for YAML and JSON; without messages of proxies when there are none, as Ray Serve
+        has it."""
         plain: dict[str, Any] = _plain(asdict(self))
+        if not self.proxy_messages:
+            del plain["proxy_messages"]
         return plain
 
 
@@ -82,6 +87,7 @@ def status_of(mesh: MeshOverview) -> ServeStatus:
         proxies={node_id: ProxyState(proxy.status) for node_id, proxy in mesh.proxies.items()},
         applications={name: _application(one) for name, one in mesh.applications.items()},
         target_capacity=mesh.target_capacity,
+        proxy_messages={node_id: proxy.message for node_id, proxy in mesh.proxies.items() if proxy.message},
     )
 
 

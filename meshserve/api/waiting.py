@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
@@ -12,7 +13,10 @@ from meshserve.api.readiness import INGRESS_GRACE_S, Readiness, readiness
 from meshserve.errors import DeploymentFailedError
 from meshserve.model.ids import DeploymentId
 from meshserve.model.overview import MeshOverview
+from meshserve.model.status import ProxyState
 from meshserve.routing.directory import process_directory
+
+log = logging.getLogger(__name__)
 
 OnProgress = Callable[[Readiness], None]
 """Told what is waited for, whenever it may have changed and every few seconds; on the I/O thread."""
@@ -38,6 +42,10 @@ async def until_running(
             if now.ready:
                 break
             on_progress(now)
+    if with_ingress:
+        for proxy in mesh.proxies.values():
+            if proxy.status == ProxyState.HEALTHY and proxy.message:
+                log.warning("The proxy of node %s: %s", proxy.node_id, proxy.message)
     return mesh
 
 

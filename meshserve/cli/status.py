@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -105,7 +106,7 @@ def _chosen(status: ServeStatus, name: str | None, or_nothing: bool = False) -> 
         known = ", ".join(sorted(status.applications)) or "none"
         raise CommandError(f"There is no application {name!r}; there are: {known}.")
     chosen = {own: one for own, one in status.applications.items() if own == name}
-    return ServeStatus(status.proxies, chosen, status.target_capacity)
+    return replace(status, applications=chosen)
 
 
 def _print(status: ServeStatus, style: str, name: str | None) -> None:

@@ -25,7 +25,9 @@ def as_tables(status: ServeStatus) -> RenderableType:
     parts: list[RenderableType] = []
     if status.target_capacity is not None:
         parts.append(Text(f"Target capacity: {status.target_capacity:g} %"))
-    parts.append(_proxies(status.proxies) if status.proxies else Text("No proxies run.", style="dim"))
+    parts.append(
+        _proxies(status.proxies, status.proxy_messages) if status.proxies else Text("No proxies run.", style="dim")
+    )
     if status.applications:
         parts.append(_applications(status.applications))
     else:
@@ -33,10 +35,10 @@ def as_tables(status: ServeStatus) -> RenderableType:
     return Group(*parts)
 
 
-def _proxies(proxies: Mapping[str, ProxyState]) -> Table:
-    table = Table("PROXY ON NODE", "STATUS", box=None, header_style="bold")
+def _proxies(proxies: Mapping[str, ProxyState], messages: Mapping[str, str]) -> Table:
+    table = Table("PROXY ON NODE", "STATUS", "", box=None, header_style="bold")
     for node, state in proxies.items():
-        table.add_row(node, _state(state))
+        table.add_row(node, _state(state), _line(messages.get(node, "")))
     return table
 
 

@@ -75,7 +75,7 @@ def _checked(
     current = routes is not None and event.report.routes >= routes.version
     behind = not current and now - max(proxy.since, routes_at) < CATCH_UP_S
     due = now + _SOON_S if behind else next_check_at(proxy.health, proxy.node_id, now, CHECK_PERIOD_S)
-    proxy = replace(proxy, health=passed(proxy.health, due), message="")
+    proxy = replace(proxy, health=passed(proxy.health, due), message=event.report.remark)
     if behind and proxy.status is not ProxyState.HEALTHY:
         return proxy  # it would answer 404 for what runs: it is not there yet
     return replace(proxy, status=ProxyState.HEALTHY, starts=0)

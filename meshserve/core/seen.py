@@ -268,6 +268,7 @@ class ProxyReport:
 
     Attributes:
         failure: why it does not serve; empty when it does.
+        remark: what there is to know of it though it serves.
         routes: version of the route table it serves by.
     """
 
@@ -276,6 +277,7 @@ class ProxyReport:
     grpc_address: str = ""
     ongoing: int = 0
     routes: tuple[int, int] = (0, 0)
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,13 @@ class Ingresses(Protocol):
 
     Attributes:
         failure: why it does not serve; empty when it does.
+        remark: what there is to know of it though it serves.
         http_address: where HTTP is served; empty when it is not.
         grpc_address: where gRPC is served; empty when it is not.
     """
 
     failure: str
+    remark: str
     http_address: str
     grpc_address: str
 
@@ -61,6 +63,7 @@ class ProxyControl(proxy_control_pb2_grpc.ProxyControlServiceServicer):
         epoch, version = table.version if table is not None else (0, 0)
         own = pb.CheckResponse(
             failure=self._ingresses.failure,
+            remark=self._ingresses.remark,
             http_address=self._ingresses.http_address,
             grpc_address=self._ingresses.grpc_address,
             ongoing=self._in_flight.count,

@@ -26,6 +26,18 @@ _COMPRESSIONS = {
 }
 
 
+class PortTakenError(RuntimeError):
+    """Nothing can listen where the options say.
+
+    Args:
+        options: of the ingress.
+        why: what was found.
+    """
+
+    def __init__(self, options: GrpcOptions, why: str) -> None:
+        super().__init__(f"cannot listen for gRPC on {options.target}: is the port in use? ({why})")
+
+
 @dataclass(frozen=True, slots=True)
 class GrpcOptions:
     """The fields of `grpc_options` in the configuration file. Durations are seconds; None is gRPC's own default.
@@ -126,6 +138,12 @@ class GrpcOptions:
         return bool(self.ssl_certfile)
 
     @property
+    def asked_for(self) -> bool:
+        """Whether who wrote these options wants gRPC. Most who serve HTTP write none, and a port 9000 that somebody
+        else has is nothing to them; the host is HTTP's when it is not said."""
+        return self != GrpcOptions(host=self.host)
+
+    @property
     def target(self) -> str:
         """What to bind."""
         if self.host.startswith("unix:"):
@@ -163,7 +181,7 @@ def bind(server: grpc.aio.Server, options: GrpcOptions) -> str:
         The address, `host:port` or `unix:PATH`.
 
     Raises:
-        RuntimeError: the port is taken or the address is not one of this machine.
+        PortTakenError: the port is taken or the address is not one of this machine.
         OSError: a certificate cannot be read.
     """
     target = options.target
@@ -174,7 +192,7 @@ def bind(server: grpc.aio.Server, options: GrpcOptions) -> str:
             else server.add_insecure_port(target)
         )
     except RuntimeError as error:
-        raise RuntimeError(f"cannot listen for gRPC on {target}: is the port in use? ({error})") from error
+        raise PortTakenError(options, str(error)) from error
     return target if target.startswith("unix:") else f"{target.rpartition(':')[0]}:{port}"
 
 

@@ -50,7 +50,7 @@ def not_found(path: str, routes_url: str) -> Answer:
 
 
 def about_server(method: str) -> Answer:
-    """A request for `*`, the server as a whole: OPTIONS asks whether it is well, and nothing else may (RFC 9110, 9.3.7)."""
+    """A request for `*`, the server as a whole: OPTIONS asks whether it is well; no other may (RFC 9110, 9.3.7)."""
     return Answer(200, b"") if method == "OPTIONS" else Answer(400, b"Only OPTIONS may ask for '*'; give a path.")
 
 

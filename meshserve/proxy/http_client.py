@@ -79,8 +79,8 @@ class Client:
         return True
 
     def stop_asking(self) -> None:
-        """A response leaves while the client waits to be asked for its body. It may send that or not, so that what comes
-        next on the connection could be told by nobody: nothing does. One that has begun to send it does not wait."""
+        """A response leaves while the client waits to be asked for its body. It may send that or not, so that what
+        comes next on the connection could be told by nobody: nothing does. One that has begun to send does not wait."""
         cycle = self._cycle
         if cycle.waiting_for_100_continue and not cycle.body:
             cycle.keep_alive = False

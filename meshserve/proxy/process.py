@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
@@ -16,6 +17,7 @@ from meshserve.proxy.applications import Applications
 from meshserve.proxy.control import ProxyControl
 from meshserve.proxy.discovery import Discovery
 from meshserve.proxy.grpc_ingress import GrpcIngress
+from meshserve.proxy.grpc_options import GrpcOptions, PortTakenError
 from meshserve.proxy.http_app import HttpApp
 from meshserve.proxy.http_server import HttpServer
 from meshserve.proxy.in_flight import InFlight
@@ -37,6 +39,8 @@ from meshserve.telemetry.tracing import start_tracing
 from meshserve.telemetry.tracing_options import TracingOptions
 from meshserve.transport.server import Server
 from meshserve.v1 import proxy_control_pb2, proxy_control_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 
 def main(boot: Mapping[str, Any]) -> ProxyProcess:
@@ -98,7 +102,8 @@ class ProxyProcess:
 
     Attributes:
         address: of the internal server.
-        failure: why an ingress does not serve; empty when both do.
+        failure: why an ingress does not serve that should; empty when there is none.
+        remark: what there is to know of an ingress that does not serve and need not.
         http_address: where HTTP is served; empty when it is not.
         grpc_address: where gRPC is served; empty when it is not.
     """
@@ -106,6 +111,7 @@ class ProxyProcess:
     def __init__(self, boot: Mapping[str, Any], io: LoopThread, directory: Directory, launcher: Launcher) -> None:
         self.address = ""
         self.failure = ""
+        self.remark = ""
         self.http_address = ""
         self.grpc_address = ""
         self.server: Server | None = None
@@ -158,10 +164,15 @@ class ProxyProcess:
     async def serve_grpc(self, grpc_json: str, http: HttpOptions) -> None:
         """Starts the gRPC ingress; how many processes share its port is said by the HTTP options."""
         try:
-            if http.workers > 1:
-                grpc_json = shared_grpc(grpc_json, http)
-            ingress = GrpcIngress(self._applications, grpc_json, self._in_flight)
+            chosen = shared_grpc(grpc_json, http) if http.workers > 1 else grpc_json
+            ingress = GrpcIngress(self._applications, chosen, self._in_flight)
             self.grpc_address = await ingress.start()
+        except PortTakenError as error:
+            if GrpcOptions.from_json(grpc_json).asked_for:
+                self._fail(error)
+            else:
+                self.remark = f"gRPC is not served: {error} Choose another port in grpc_options to have it."
+                log.warning(self.remark)
         except Exception as error:  # noqa: BLE001 - it imports modules that users name; the controller shows what they raise
             self._fail(error)
         else:

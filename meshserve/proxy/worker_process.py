@@ -12,7 +12,7 @@ from typing import Any
 
 from meshserve.launch.launcher import ProcessSpec
 from meshserve.model.process_names import proxy_worker_name
-from meshserve.proxy.grpc_options import GrpcOptions
+from meshserve.proxy.grpc_options import GrpcOptions, PortTakenError
 from meshserve.proxy.http_server import bind
 from meshserve.proxy.options import HttpOptions
 from meshserve.v1 import proxy_control_pb2
@@ -61,7 +61,7 @@ def shared_grpc(grpc_json: str, http: HttpOptions) -> str:
     """The gRPC options of a process whose proxy has several.
 
     Raises:
-        OSError: the port is taken by somebody else.
+        PortTakenError: somebody else has the port.
         ValueError: an option is unknown or its value makes no sense.
     """
     options = GrpcOptions.from_json(grpc_json)
@@ -69,7 +69,7 @@ def shared_grpc(grpc_json: str, http: HttpOptions) -> str:
         try:
             probes = bind(options.host.strip("[]"), options.port)
         except OSError as error:
-            raise OSError(error.errno, f"cannot listen for gRPC on {options.target}: is the port in use?") from error
+            raise PortTakenError(options, str(error)) from error
         for probe in probes:
             probe.close()
     return json.dumps({**(json.loads(grpc_json) if grpc_json else {}), "reuse_port": True})

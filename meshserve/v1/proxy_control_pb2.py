@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n meshserve/v1/proxy_control.proto\x12\x0cmeshserve.v1\"\x9c\x01\n\x0cProxyOptions\x12\x10\n\x08location\x18\x01 \x01(\t\x12\x11\n\thttp_json\x18\x02 \x01(\t\x12\x11\n\tgrpc_json\x18\x03 \x01(\t\x12\x14\n\x0clogging_json\x18\x04 \x01(\t\x12\x14\n\x0ctracing_json\x18\x05 \x01(\t\x12\x18\n\x0bmin_drain_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_min_drain_s\"\x0e\n\x0c\x43heckRequest\"\xbc\x01\n\rCheckResponse\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x14\n\x0chttp_address\x18\x02 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x03 \x01(\t\x12\x0f\n\x07ongoing\x18\x04 \x01(\r\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x16\n\x0eroutes_version\x18\x06 \x01(\x04\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x10\n\x08log_path\x18\x08 \x01(\t\x12\x14\n\x0croutes_epoch\x18\t \x01(\x04\"\x14\n\x12NodeMetricsRequest\"#\n\x13NodeMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\x0c\"8\n\x11\x44rainProxyRequest\x12\x11\n\ttimeout_s\x18\x01 \x01(\x01\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"%\n\x12\x44rainProxyResponse\x12\x0f\n\x07ongoing\x18\x01 \x01(\r2\xfc\x01\n\x13ProxyControlService\x12@\n\x05\x43heck\x12\x1a.meshserve.v1.CheckRequest\x1a\x1b.meshserve.v1.CheckResponse\x12O\n\nDrainProxy\x12\x1f.meshserve.v1.DrainProxyRequest\x1a .meshserve.v1.DrainProxyResponse\x12R\n\x0bNodeMetrics\x12 .meshserve.v1.NodeMetricsRequest\x1a!.meshserve.v1.NodeMetricsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n meshserve/v1/proxy_control.proto\x12\x0cmeshserve.v1\"\x9c\x01\n\x0cProxyOptions\x12\x10\n\x08location\x18\x01 \x01(\t\x12\x11\n\thttp_json\x18\x02 \x01(\t\x12\x11\n\tgrpc_json\x18\x03 \x01(\t\x12\x14\n\x0clogging_json\x18\x04 \x01(\t\x12\x14\n\x0ctracing_json\x18\x05 \x01(\t\x12\x18\n\x0bmin_drain_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_min_drain_s\"\x0e\n\x0c\x43heckRequest\"\xcc\x01\n\rCheckResponse\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x14\n\x0chttp_address\x18\x02 \x01(\t\x12\x14\n\x0cgrpc_address\x18\x03 \x01(\t\x12\x0f\n\x07ongoing\x18\x04 \x01(\r\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x16\n\x0eroutes_version\x18\x06 \x01(\x04\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x10\n\x08log_path\x18\x08 \x01(\t\x12\x14\n\x0croutes_epoch\x18\t \x01(\x04\x12\x0e\n\x06remark\x18\n \x01(\t\"\x14\n\x12NodeMetricsRequest\"#\n\x13NodeMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\x0c\"8\n\x11\x44rainProxyRequest\x12\x11\n\ttimeout_s\x18\x01 \x01(\x01\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"%\n\x12\x44rainProxyResponse\x12\x0f\n\x07ongoing\x18\x01 \x01(\r2\xfc\x01\n\x13ProxyControlService\x12@\n\x05\x43heck\x12\x1a.meshserve.v1.CheckRequest\x1a\x1b.meshserve.v1.CheckResponse\x12O\n\nDrainProxy\x12\x1f.meshserve.v1.DrainProxyRequest\x1a .meshserve.v1.DrainProxyResponse\x12R\n\x0bNodeMetrics\x12 .meshserve.v1.NodeMetricsRequest\x1a!.meshserve.v1.NodeMetricsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,15 +36,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKREQUEST']._serialized_start=209
   _globals['_CHECKREQUEST']._serialized_end=223
   _globals['_CHECKRESPONSE']._serialized_start=226
-  _globals['_CHECKRESPONSE']._serialized_end=414
-  _globals['_NODEMETRICSREQUEST']._serialized_start=416
-  _globals['_NODEMETRICSREQUEST']._serialized_end=436
-  _globals['_NODEMETRICSRESPONSE']._serialized_start=438
-  _globals['_NODEMETRICSRESPONSE']._serialized_end=473
-  _globals['_DRAINPROXYREQUEST']._serialized_start=475
-  _globals['_DRAINPROXYREQUEST']._serialized_end=531
-  _globals['_DRAINPROXYRESPONSE']._serialized_start=533
-  _globals['_DRAINPROXYRESPONSE']._serialized_end=570
-  _globals['_PROXYCONTROLSERVICE']._serialized_start=573
-  _globals['_PROXYCONTROLSERVICE']._serialized_end=825
+  _globals['_CHECKRESPONSE']._serialized_end=430
+  _globals['_NODEMETRICSREQUEST']._serialized_start=432
+  _globals['_NODEMETRICSREQUEST']._serialized_end=452
+  _globals['_NODEMETRICSRESPONSE']._serialized_start=454
+  _globals['_NODEMETRICSRESPONSE']._serialized_end=489
+  _globals['_DRAINPROXYREQUEST']._serialized_start=491
+  _globals['_DRAINPROXYREQUEST']._serialized_end=547
+  _globals['_DRAINPROXYRESPONSE']._serialized_start=549
+  _globals['_DRAINPROXYRESPONSE']._serialized_end=586
+  _globals['_PROXYCONTROLSERVICE']._serialized_start=589
+  _globals['_PROXYCONTROLSERVICE']._serialized_end=841
 # @@protoc_insertion_point(module_scope)

@@ -93,6 +93,7 @@ class CheckResponse(message.Message):
     PID_FIELD_NUMBER: builtins.int
     LOG_PATH_FIELD_NUMBER: builtins.int
     ROUTES_EPOCH_FIELD_NUMBER: builtins.int
+    REMARK_FIELD_NUMBER: builtins.int
     failure: builtins.str
     """Why it does not serve; empty when it does."""
     http_address: builtins.str
@@ -111,6 +112,8 @@ class CheckResponse(message.Message):
     """The path of its log; empty for none."""
     routes_epoch: builtins.int
     """The epoch of the route table it serves by."""
+    remark: builtins.str
+    """What there is to know of it though it serves: gRPC that nobody asked for, and whose port is taken."""
     def __init__(
         self,
         *,
@@ -123,10 +126,11 @@ class CheckResponse(message.Message):
         pid: builtins.int = ...,
         log_path: builtins.str = ...,
         routes_epoch: builtins.int = ...,
+        remark: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["draining", b"draining", "failure", b"failure", "grpc_address", b"grpc_address", "http_address", b"http_address", "log_path", b"log_path", "ongoing", b"ongoing", "pid", b"pid", "routes_epoch", b"routes_epoch", "routes_version", b"routes_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["draining", b"draining", "failure", b"failure", "grpc_address", b"grpc_address", "http_address", b"http_address", "log_path", b"log_path", "ongoing", b"ongoing", "pid", b"pid", "remark", b"remark", "routes_epoch", b"routes_epoch", "routes_version", b"routes_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

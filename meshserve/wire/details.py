@@ -57,6 +57,7 @@ def _proxy(proto: controller_pb2.ProxyStatusInfo) -> dict[str, Any]:
         "node_ip": proto.node_ip,
         "actor_name": proxy_name(proto.node_id),
         "log_file_path": proto.log_path,
+        "message": proto.message,
     }
 
 

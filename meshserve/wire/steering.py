@@ -99,6 +99,7 @@ def proxy_report_from_proto(proto: proxy_control_pb2.CheckResponse) -> ProxyRepo
     """What a proxy says of itself."""
     return ProxyReport(
         failure=proto.failure,
+        remark=proto.remark,
         http_address=proto.http_address,
         grpc_address=proto.grpc_address,
         ongoing=proto.ongoing,

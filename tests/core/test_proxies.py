@@ -55,6 +55,12 @@ def test_a_proxy_is_healthy_once_it_has_the_newest_routes():
     assert tired.status is ProxyState.HEALTHY
 
 
+def test_what_a_proxy_does_not_serve_and_need_not_is_its_message():
+    well = replace(WELL, report=replace(WELL.report, remark="gRPC is not served"))
+    proxy = fold_proxy(UP, well, ROUTES, 0.0, 1.0)
+    assert (proxy.status, proxy.message) == (ProxyState.HEALTHY, "gRPC is not served")
+
+
 def test_what_keeps_a_proxy_from_serving_is_its_message_and_it_is_replaced():
     proxy = UP
     failing = replace(WELL, report=ProxyReport(failure="port 8000 is in use"))

@@ -42,6 +42,8 @@ def test_defaults_are_those_of_the_programming_model():
     assert (options.port, options.grpc_servicer_functions, options.request_timeout_s) == (9000, (), None)
     assert options.enable_reflection
     assert options.target == "[::]:9000"
+    assert not options.asked_for and not GrpcOptions(host="127.0.0.1").asked_for
+    assert GrpcOptions(port=9001).asked_for and GrpcOptions(grpc_servicer_functions=("a.add_B",)).asked_for
 
 
 def test_ipv6_addresses_get_their_brackets():

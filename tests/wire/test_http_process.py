@@ -40,8 +40,8 @@ class FakeDirectory(FakeServices):
     async def close(self) -> None: ...
 
 
-def boot(**http: Any) -> dict[str, Any]:
-    options = pb.ProxyOptions(http_json=json.dumps({"host": "127.0.0.1", "port": 0} | http), grpc_json='{"port": -1}')
+def boot(grpc_json: str = '{"port": -1}', **http: Any) -> dict[str, Any]:
+    options = pb.ProxyOptions(http_json=json.dumps({"host": "127.0.0.1", "port": 0} | http), grpc_json=grpc_json)
     return {"token": TOKEN, "host": "127.0.0.1", "node_id": "n", "options": options.SerializeToString()}
 
 
@@ -106,6 +106,33 @@ def test_port_in_use_is_told_to_the_controller_and_does_not_end_the_process() ->
 
     HttpMesh.on_io(test())
     taken.close()
+
+
+def test_port_of_grpc_that_nobody_asked_for_may_be_taken() -> None:
+    with socket.create_server(("127.0.0.9", 9000)):  # an address of its own, which stands in nobody's way
+
+        async def check(**http: Any) -> pb.CheckResponse:
+            async with started(FakeDirectory(), grpc_json='{"host": "127.0.0.9"}', **http) as (_, stub):
+                found: pb.CheckResponse = await stub.Check(pb.CheckRequest(), metadata=METADATA)
+                return found
+
+        for workers in (1, 2):
+            response = HttpMesh.on_io(check(workers=workers))
+            assert (response.failure, response.grpc_address) == ("", "")
+            assert "gRPC is not served: cannot listen for gRPC on 127.0.0.9:9000" in response.remark
+
+
+def test_port_of_grpc_that_was_asked_for_and_is_taken_is_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        grpc_json = json.dumps({"host": "127.0.0.1", "port": taken.getsockname()[1]})
+
+        async def check() -> pb.CheckResponse:
+            async with started(FakeDirectory(), grpc_json=grpc_json) as (_, stub):
+                found: pb.CheckResponse = await stub.Check(pb.CheckRequest(), metadata=METADATA)
+                return found
+
+        response = HttpMesh.on_io(check())
+    assert f"cannot listen for gRPC on 127.0.0.1:{json.loads(grpc_json)['port']}" in response.failure
 
 
 def test_certificate_that_cannot_be_read_is_told_to_the_controller() -> None:
