@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
+import os
 from collections.abc import Callable
 from contextvars import Context
 
@@ -26,6 +28,8 @@ from meshserve.rpc.mailbox import Mailbox
 from meshserve.telemetry.tracing import active
 from meshserve.wire.failures import failure_of
 
+logger = logging.getLogger("meshserve.replica")
+
 _FROM_PYTHON = (Encoding.PICKLE, Encoding.CHAIN, Encoding.CLAIM)
 
 ADAPTERS: dict[Encoding, str] = {
@@ -38,16 +42,26 @@ ADAPTERS: dict[Encoding, str] = {
 loads an HTTP stack."""
 
 
+def leave_process(exit: SystemExit) -> None:
+    """Ends this process at once, as user code in it has asked for."""
+    logger.warning("User code has raised SystemExit (%s): the replica ends.", exit.code)
+    os._exit(exit.code if isinstance(exit.code, int) else int(exit.code is not None))
+
+
 class Runner:
     """Runs calls on one user object.
 
     Args:
         user: the user's code.
         kept: where large arguments are deposited; None where none can be.
+        leave: called when user code exits. Where it returns, the call fails as with any other exception.
     """
 
-    def __init__(self, user: UserCode, kept: Kept | None = None) -> None:
+    def __init__(
+        self, user: UserCode, kept: Kept | None = None, leave: Callable[[SystemExit], None] = leave_process
+    ) -> None:
         self._user = user
+        self._leave = leave
         self._python = PythonAdapter(user, kept or Kept())
         self._adapters: dict[Encoding, Adapter] = {}
         self._running: set[Running] = set()  # the loop itself holds its tasks weakly
@@ -70,7 +84,7 @@ class Runner:
                 raise asyncio.CancelledError
             result = self._python.call_sync(running)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; the caller gets it
-            failure = failure_of(error)
+            failure = self._failure(error)
             running.complete(None, failure)
             return
         finally:
@@ -95,7 +109,7 @@ class Runner:
                 raise asyncio.CancelledError
             payload = await self._adapter(running.call.payload.encoding).run(running)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; the caller gets it
-            failure = failure_of(error)
+            failure = self._failure(error)
             running.complete(None, failure)
         else:
             running.complete(payload, None)
@@ -103,6 +117,11 @@ class Runner:
             self._running.discard(running)
             if span is not None:
                 span.end(failure)
+
+    def _failure(self, error: BaseException) -> Failure:
+        if isinstance(error, SystemExit):
+            self._leave(error)
+        return failure_of(error)
 
     def _adapter(self, encoding: Encoding) -> Adapter:
         if encoding in _FROM_PYTHON:

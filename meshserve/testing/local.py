@@ -122,7 +122,7 @@ class LocalService:
 
     def __init__(self, user: UserCode) -> None:
         self._user = user
-        self._runner = Runner(user)
+        self._runner = Runner(user, leave=lambda exit: None)  # the process is the program's own
         self._mailbox: Mailbox[IoMail] = Mailbox(io_thread().loop, lambda mail: mail[0](*mail[1:]))
 
     def unary(self, call: Call) -> Reply:

@@ -51,13 +51,14 @@ class LocalReplica:
         self.server: Server | None = None
         self.address = ""
         self.models: tuple[str, ...] = ()
+        self.left: list[SystemExit] = []
 
     async def start(self) -> LocalReplica:
         """To be awaited on the I/O thread."""
         self.user = UserCode(ReplicaContext(ReplicaId(DEPLOYMENT, self.tag)), self.options, apart=self._apart)
         await self.user.construct(self._code)
         mailbox: Mailbox[IoMail] = Mailbox(io_thread().loop, lambda mail: mail[0](*mail[1:]))
-        self.runner = Runner(self.user)
+        self.runner = Runner(self.user, leave=self.left.append)
         self.door = Door(DEPLOYMENT, self.tag, self.admission, self.runner.start, mailbox, lambda: self.models)
         self.door.user_loop = self.user.loop
         self.server, self.address = await start_internal_server(

@@ -99,6 +99,9 @@ class Model:
     def leave(self):
         raise SystemExit(3)
 
+    async def async_leave(self):
+        raise SystemExit(3)
+
     async def unpicklable_result(self):
         return threading.Lock()
 
@@ -253,6 +256,19 @@ def test_what_would_end_a_program_there_is_an_error_here(served, how):
 
     with pytest.raises(RemoteError, match="SystemExit: 3"):
         served.leave.remote().result() if how == "result" else asyncio.run(wait())
+
+
+@pytest.mark.parametrize("method", ["leave", "async_leave"])
+async def test_user_code_that_exits_ends_its_replica(method):
+    replica = LocalReplica("a", Model)
+    async with LocalMesh(replica) as mesh:
+        set_process_directory(OneDeployment(mesh))
+        try:
+            with pytest.raises(RemoteError):
+                await DeploymentHandle("Model", "app").options(method_name=method).remote()
+        finally:
+            set_process_directory(None)
+    assert [one.code for one in replica.left] == [3]
 
 
 async def test_unknown_method_and_unknown_option(served):
