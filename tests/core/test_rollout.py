@@ -9,6 +9,7 @@ from meshserve.core.actions import DrainReplica, KillReplica, ReconfigureReplica
 from meshserve.core.deployment import STEPS
 from meshserve.core.rollout import attempts_allowed, judge, retry_at, roll, scale_down, scale_up
 from meshserve.core.seen import Attempts, Phase, Process, SeenNode
+from meshserve.core.serving import is_well
 from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import DeploymentState
 
@@ -114,6 +115,13 @@ def test_options_wait_until_a_rank_that_was_sent_is_taken():
     answered = deployment(new, ranked, replace(other, ranking=True), attempts=Attempts(rolling=True))
     (sent,) = roll(answered, scene())[1]
     assert isinstance(sent, ReconfigureReplica) and sent.replica == ranked.id
+
+
+def test_nobody_is_well_who_waits_for_options_until_a_rank_is_taken():
+    old, new = wanted(number=2), wanted(number=2, user_config={"a": 1})
+    waiting = [replace(one, ranking=True) for one in ready(old, 2)]
+    assert not is_well(deployment(new, *waiting))
+    assert is_well(deployment(old, *waiting))
 
 
 def test_scaling_down_comes_before_the_rollout():
