@@ -71,6 +71,8 @@ def proxy_options(
 ) -> ProxyOptions:
     """Reads what users write about proxies; raises TypeError, ValueError and ImportError as its parts do."""
     http = config("http_options", {} if http is None else http, HTTPOptions)
+    if location is None and http.location is None and "location" in http.model_fields_set:
+        location = ProxyLocation.Disabled  # no location was asked for, in the words of older releases
     location = http.location or location or ProxyLocation.EveryNode
     if http.host is None and grpc is None:
         location = ProxyLocation.Disabled  # there is nothing to listen for

@@ -35,6 +35,11 @@ def test_the_older_place_of_the_location_works_and_warns(given: str, location: s
         assert proxy_options("EveryNode", {"location": given}).location == location
 
 
+def test_without_a_location_there_is_no_ingress() -> None:
+    assert proxy_options(None, {"location": None}).location == "Disabled"
+    assert proxy_options(None, {"port": 8001}).location == "EveryNode"
+
+
 def test_no_location_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
