@@ -82,7 +82,7 @@ class Client:
         """A response leaves while the client waits to be asked for its body. It may send that or not, so that what
         comes next on the connection could be told by nobody: nothing does. One that has begun to send does not wait."""
         cycle = self._cycle
-        if cycle.waiting_for_100_continue and not cycle.body:
+        if cycle.waiting_for_100_continue and cycle.more_body and not cycle.body:
             cycle.keep_alive = False
 
     async def send_pieces(self, pieces: Sequence[bytes]) -> None:

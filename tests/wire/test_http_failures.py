@@ -467,6 +467,13 @@ def test_body_that_is_too_large_is_not_asked_for() -> None:
     assert answer.startswith(b"HTTP/1.1 413") and b"\r\nconnection: close" in answer
 
 
+def test_who_waits_to_be_asked_for_a_body_that_is_empty_keeps_the_connection() -> None:
+    ask = b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 0\r\n"
+    with serving(size_of) as served:
+        answer = exchange(served, ask + b"\r\n" + ask + b"connection: close\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200") == 2
+
+
 def test_http_1_0_client_is_not_asked_for_its_body() -> None:
     head = b"POST / HTTP/1.0\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\nabc"
     with serving(size_of) as served:
