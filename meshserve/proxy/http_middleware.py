@@ -82,9 +82,14 @@ class SendingClient:
 
     async def respond(self, status: int, headers: Sequence[bytes], body: bytes) -> bool:
         """See `Client`; of a client that is gone the server tells middlewares nothing."""
+        self._client.stop_asking()
         await self._send({"type": "http.response.start", "status": status, "headers": pairs(headers)})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
         return True
+
+    def stop_asking(self) -> None:
+        """See `Client`."""
+        self._client.stop_asking()
 
     async def send_pieces(self, pieces: Sequence[bytes]) -> None:
         """See `Client`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,6 +87,15 @@ def test_middlewares_see_requests_and_responses_in_their_order(marks: Served, pa
     answer = marks.get(path)
     assert (answer.status_code, answer.text) == (200, body)
     assert answer.headers.get_list("x-passed") == ["second", "first"]
+
+
+@pytest.mark.parametrize("path", ["/", "/stream"])
+def test_body_that_nobody_reads_is_not_asked_for_below_middlewares(marks: Served, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", marks.client.base_url.port), timeout=20) as connection:
+        connection.sendall(head.encode())
+        answer = b"".join(iter(lambda: connection.recv(1000), b""))
+    assert answer.startswith(b"HTTP/1.1 200") and b"\r\nconnection: close" in answer
 
 
 def test_headers_that_a_middleware_adds_as_text_arrive() -> None:
