@@ -18,9 +18,10 @@ from uuid import uuid4
 
 from meshserve.model.call import Encoding, Payload, SharedPayload
 from meshserve.rpc.io_thread import io_thread
-from meshserve.rpc.segments import IDLE_S, KEY_BYTES, TAKEN_AT, exported, offsets
+from meshserve.rpc.segments import IDLE_S, KEY_BYTES, TAKEN_AT, exported, most_segments, offsets
 from meshserve.wire.buffers import address_of
 from meshserve.wire.claims import Claim, Segment, decode_claim, encode_claim
+from meshserve.wire.values import owned
 
 MEMORY_KEY = "meshserve-memory"
 """The metadata key of a memory probe."""
@@ -92,10 +93,10 @@ class Attachments:
         self._passed_on: dict[str, Payload] = {}
         self._sweeping = False
 
-    def attach(self, payload: Payload) -> SharedPayload | None:
+    def attach(self, payload: Payload) -> Payload | None:
         """The value of a claim, read in place; None when the claim is not on shared memory that this process can read.
 
-        The value stays as it is for as long as anything refers to it.
+        The value stays as it is for as long as anything refers to it. It is a copy when too many are in use here.
         """
         claim = decode_claim(payload)
         if claim.segment is None:
@@ -111,9 +112,11 @@ class Attachments:
         if place.offsets:
             inner = zip(place.offsets, place.lengths[1:], strict=True)
             buffers = [whole[begin : begin + length].toreadonly() for begin, length in inner]
-            return SharedPayload(place.body, Encoding.PICKLE, buffers, payload, whole)
-        parts = [whole[begin:end].toreadonly() for begin, end in offsets(place.lengths)]
-        return SharedPayload(bytes(parts[0]), Encoding.PICKLE, parts[1:], payload, whole)
+            found = SharedPayload(place.body, Encoding.PICKLE, buffers, payload, whole)
+        else:
+            parts = [whole[begin:end].toreadonly() for begin, end in offsets(place.lengths)]
+            found = SharedPayload(bytes(parts[0]), Encoding.PICKLE, parts[1:], payload, whole)
+        return owned(found) if mapping.dropped else found
 
     def within(self, arguments: Payload, result: Payload, actor_name: str) -> SharedPayload | None:
         """A result whose buffers all lie within the arguments of its call, where they are; None when they do not.
@@ -143,7 +146,7 @@ class Attachments:
             self._passed_on.pop(next(iter(self._passed_on)), None)
         return SharedPayload(result.body, Encoding.PICKLE, result.buffers, made)
 
-    def passed_on(self, key: str) -> SharedPayload | None:
+    def passed_on(self, key: str) -> Payload | None:
         """A result within arguments, as long as it is there."""
         claim = self._passed_on.get(key)
         return self.attach(claim) if claim is not None else None
@@ -162,6 +165,11 @@ class Attachments:
         if not mapping.take(claim.key):
             mapping.close()
             return None
+        if len(self._mappings) >= most_segments():
+            self._close_idle(float("inf"))
+        if len(self._mappings) >= most_segments():
+            mapping.dropped = True
+            return mapping
         self._mappings[where] = mapping
         if not self._sweeping:
             self._sweeping = True
@@ -180,17 +188,19 @@ class Attachments:
             if mapping.dropped:
                 os.close(mapping.fd)  # the mapping goes with its last reference, which is about to
 
+    def _close_idle(self, before: float) -> None:
+        for where, mapping in tuple(self._mappings.items()):
+            if not mapping.users and mapping.idle_since < before:
+                del self._mappings[where]
+                mapping.close()
+
     def _sweep_later(self) -> None:
         io_thread().loop.call_later(IDLE_S / 2, self._sweep)
 
     def _sweep(self) -> None:
         """Unmaps what was not in use for a while."""
-        before = self._now() - IDLE_S
         with self._lock:
-            for where, mapping in tuple(self._mappings.items()):
-                if not mapping.users and mapping.idle_since < before:
-                    del self._mappings[where]
-                    mapping.close()
+            self._close_idle(self._now() - IDLE_S)
             self._sweeping = bool(self._mappings)
         if self._sweeping:
             self._sweep_later()

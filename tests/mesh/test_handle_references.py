@@ -32,6 +32,10 @@ class Preprocessor:
         for i in range(n):
             yield i
 
+    async def arrays(self, megabytes, count):
+        for i in range(count):
+            yield np.full(megabytes << 20, i, dtype=np.uint8)
+
     async def when_finished(self):
         return self.finished_at
 
@@ -66,9 +70,10 @@ class Downstream:
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
 class Ingress:
-    def __init__(self, preprocessor, downstream):
+    def __init__(self, preprocessor, downstream, elsewhere):
         self.preprocessor = preprocessor
         self.downstream = downstream
+        self.elsewhere = elsewhere
 
     async def by_reference(self, value):
         response = self.preprocessor.remote(value)
@@ -77,13 +82,22 @@ class Ingress:
     async def chain(self, megabytes):
         return await self.downstream.total.remote(self.preprocessor.array.remote(megabytes))
 
+    async def sizes(self, megabytes, count):
+        arrays = self.elsewhere.options(stream=True).arrays.remote(megabytes, count)
+        return [(array.size, int(array[-1])) async for array in arrays]
+
 
 @pytest.fixture(scope="module")
 def handles(mesh):
     preprocessor = Preprocessor.bind()
     downstream = Downstream.bind(preprocessor)
-    serve.run(Ingress.bind(preprocessor, downstream), name="references", route_prefix=None)
-    yield {name: serve.get_deployment_handle(name, "references") for name in ("Preprocessor", "Downstream", "Ingress")}
+    no_shared_memory = {"env_vars": {"MESHSERVE_SHARED_MEMORY_BYTES": "0"}}
+    elsewhere = Preprocessor.options(
+        name="Elsewhere", ray_actor_options={"num_cpus": 0, "runtime_env": no_shared_memory}
+    ).bind()
+    serve.run(Ingress.bind(preprocessor, downstream, elsewhere), name="references", route_prefix=None)
+    names = ("Preprocessor", "Downstream", "Ingress", "Elsewhere")
+    yield {name: serve.get_deployment_handle(name, "references") for name in names}
     serve.delete("references")
 
 
@@ -160,6 +174,12 @@ def test_large_bytes_and_a_chain_of_large_values(handles):
     assert handles["Ingress"].chain.remote(10).result()[0] == 7.0 * (10 << 17)
     chained = handles["Downstream"].total.remote(handles["Preprocessor"].array.remote(10))
     assert chained.result()[0] == 7.0 * (10 << 17)
+
+
+def test_large_items_without_shared_memory_come_by_the_object_store(handles):
+    arrays = handles["Elsewhere"].options(stream=True).arrays.remote(20, 3)
+    assert [(array.size, int(array[-1])) for array in arrays] == [(20 << 20, i) for i in range(3)]
+    assert handles["Ingress"].sizes.remote(20, 3).result() == [(20 << 20, i) for i in range(3)]
 
 
 def test_a_forked_process_is_told_that_it_has_no_connection_instead_of_waiting_for_an_answer(handles):

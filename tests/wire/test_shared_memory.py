@@ -587,3 +587,47 @@ def test_memory_that_runs_out_while_a_value_is_copied_is_used_for_another() -> N
     size = pool.size_bytes
     assert decode_value(stored(pool, ones(3 * MB))).sum() == 3 * MB
     assert pool.size_bytes == size
+
+
+def test_values_in_use_leave_file_descriptors_for_others(reader: Reader) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pool, here = SegmentPool(100 * MB), Attachments()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        payloads = [encode_value(np.full(MB >> 2, number, dtype=np.uint8), pool.store) for number in range(200)]
+        shared = [payload for payload in payloads if type(payload) is SharedPayload]
+        assert len(shared) == 125, "the rest goes another way"
+        attached = [here.attach(payload.claim) for payload in shared * 2]
+        assert [decode_value(payload)[0] for payload in attached if payload] == [*range(125), *range(125)]
+        assert len(os.listdir("/proc/self/fd")) == before + 500
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_process_that_reads_as_much_as_it_may_gets_copies() -> None:
+    pool, here = SegmentPool(100 * MB), Attachments()
+    first, second = stored(pool, ones(MB)), stored(pool, np.full(MB, 7, dtype=np.uint8))
+    with mock.patch("meshserve.rpc.attachments.most_segments", return_value=1):
+        before = len(os.listdir("/proc/self/fd"))
+        in_place, copied = here.attach(first.claim), here.attach(second.claim)
+        assert type(in_place) is SharedPayload and type(copied) is Payload
+        assert decode_value(copied).sum() == 7 * MB
+        assert len(os.listdir("/proc/self/fd")) == before + 2
+        del in_place
+        assert type(here.attach(second.claim)) is SharedPayload, "what is idle makes room"
+
+
+def test_a_full_pool_is_not_searched_for_every_value() -> None:
+    class Slow(Clock):
+        def __call__(self) -> float:
+            self.now += 0.01  # so long does a search take, for it looks before and after
+            return self.now
+
+    pool = SegmentPool(4 * MB, Slow())
+    values = [stored(pool, ones(MB)) for _ in range(3)]
+    with mock.patch.object(pool, "_close_idle", side_effect=pool._close_idle) as closing:
+        for _ in range(100):
+            assert pool.store(Payload(b"x" * 2 * MB, Encoding.PICKLE)) is None
+    assert 1 <= closing.call_count < 50
+    assert len(values) == 3
