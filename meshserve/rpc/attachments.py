@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from uuid import uuid4
 
@@ -191,8 +192,9 @@ class Attachments:
     def _close_idle(self, before: float) -> None:
         for where, mapping in tuple(self._mappings.items()):
             if not mapping.users and mapping.idle_since < before:
-                del self._mappings[where]
-                mapping.close()
+                with suppress(BufferError):  # its last value is just being let go of, on another thread
+                    mapping.close()
+                    del self._mappings[where]
 
     def _sweep_later(self) -> None:
         io_thread().loop.call_later(IDLE_S / 2, self._sweep)

@@ -21,6 +21,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from uuid import uuid4
 
@@ -259,10 +260,11 @@ class SegmentPool:
     def _close_idle(self, before: float) -> None:
         for capacity, segments in self._free.items():
             for segment in [segment for segment in segments if segment.idle_since < before]:
-                segments.remove(segment)
-                segment.close()
-                self._size -= capacity
-                self._count -= 1
+                with suppress(BufferError):  # its last value is just being let go of, on another thread
+                    segment.close()
+                    segments.remove(segment)
+                    self._size -= capacity
+                    self._count -= 1
 
     def _sweep_later(self) -> None:
         io_thread().loop.call_later(IDLE_S / 2, self._sweep)

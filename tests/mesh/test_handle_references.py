@@ -176,12 +176,6 @@ def test_large_bytes_and_a_chain_of_large_values(handles):
     assert chained.result()[0] == 7.0 * (10 << 17)
 
 
-def test_large_items_without_shared_memory_come_by_the_object_store(handles):
-    arrays = handles["Elsewhere"].options(stream=True).arrays.remote(20, 3)
-    assert [(array.size, int(array[-1])) for array in arrays] == [(20 << 20, i) for i in range(3)]
-    assert handles["Ingress"].sizes.remote(20, 3).result() == [(20 << 20, i) for i in range(3)]
-
-
 def test_a_forked_process_is_told_that_it_has_no_connection_instead_of_waiting_for_an_answer(handles):
     readable, writable = os.pipe()
     child = os.fork()
@@ -198,3 +192,9 @@ def test_a_forked_process_is_told_that_it_has_no_connection_instead_of_waiting_f
         said = pipe.read()
     assert said.startswith("ControllerUnreachableError: ") and "was forked from one" in said
     assert handles["Downstream"].by_value.remote(1).result() == 2
+
+
+def test_large_items_without_shared_memory_come_by_the_object_store(handles):
+    arrays = handles["Elsewhere"].options(stream=True).arrays.remote(20, 3)
+    assert [(array.size, int(array[-1])) for array in arrays] == [(20 << 20, i) for i in range(3)]
+    assert handles["Ingress"].sizes.remote(20, 3).result() == [(20 << 20, i) for i in range(3)]
