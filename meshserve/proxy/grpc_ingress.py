@@ -24,6 +24,7 @@ from meshserve.rpc.health import WHOLE_SERVER, Health
 from meshserve.rpc.inference import SERVICE
 from meshserve.rpc.reflection import reflection_handlers
 from meshserve.rpc.servicers import Handlers, RpcMethod
+from meshserve.transport.server import Server
 
 
 class GrpcIngress:
@@ -53,7 +54,7 @@ class GrpcIngress:
         self._builtin: Handlers = {}
         self._inference: Handlers = {}
         self._services: set[str] = set()
-        self._server: grpc.aio.Server | None = None
+        self._server: grpc.aio.Server | Server | None = None
         self._changed = asyncio.Event()
         self._loaded: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self._refresher: asyncio.Task[None] | None = None

@@ -13,10 +13,21 @@ import grpc.aio
 from meshserve.proxy.grpc_token import BearerTokens
 from meshserve.rpc.import_path import import_object
 from meshserve.settings import MAX_MESSAGE_BYTES
+from meshserve.transport.limits import Limits
+from meshserve.transport.server import Server
 
 _MAX_PENDING = 100_000
 """Calls that have arrived and are not yet taken up. Of more than this gRPC cancels some at random, with a status that
 tells the client nothing; its own default of 1,000 is reached when the process is held up for a second or two."""
+
+_WINDOW_BYTES = 4 << 20
+"""What may come of one call that its replica has not taken."""
+
+_METADATA_BYTES = 16 << 10
+"""Metadata of one call, by default."""
+
+_PING_INTERVAL_S = 300.0
+"""What lies between two pings of a client at least, by default."""
 
 _COMPRESSIONS = {
     "": grpc.Compression.NoCompression,
@@ -133,6 +144,23 @@ class GrpcOptions:
         return timeout_s if timeout_s is not None and timeout_s >= 0 else None
 
     @property
+    def plain(self) -> bool:
+        """Whether nothing is wanted that only grpc.aio has: its server costs a call two times as much."""
+        return not (
+            self.secure
+            or self.interceptors
+            or self.auth_token_file
+            or self.enable_channelz
+            or self.max_concurrent_rpcs is not None
+            or self.keepalive_time_s is not None
+            or self.keepalive_timeout_s is not None
+            or self.max_connection_age_s is not None
+            or self.max_connection_idle_s is not None
+            or _COMPRESSIONS[self.compression] is not grpc.Compression.NoCompression
+            or self.host.startswith("unix:")
+        )
+
+    @property
     def secure(self) -> bool:
         """Whether the port speaks TLS."""
         return bool(self.ssl_certfile)
@@ -155,7 +183,7 @@ class GrpcOptions:
         )
 
 
-def make_server(options: GrpcOptions, handler: grpc.GenericRpcHandler) -> grpc.aio.Server:
+def make_server(options: GrpcOptions, handler: grpc.GenericRpcHandler) -> grpc.aio.Server | Server:
     """A server for the options that does not listen yet.
 
     Raises:
@@ -163,6 +191,10 @@ def make_server(options: GrpcOptions, handler: grpc.GenericRpcHandler) -> grpc.a
         ValueError: an interceptor is not one, or there are no tokens in the file of tokens.
         OSError: the file of tokens cannot be read.
     """
+    if options.plain:
+        server = Server(limits=_limits(options))
+        server.add_generic_rpc_handlers([handler])
+        return server
     # Strangers get no further, whatever other interceptors do.
     doorkeepers = [BearerTokens(options.auth_token_file)] if options.auth_token_file else []
     return grpc.aio.server(
@@ -174,7 +206,7 @@ def make_server(options: GrpcOptions, handler: grpc.GenericRpcHandler) -> grpc.a
     )
 
 
-def bind(server: grpc.aio.Server, options: GrpcOptions) -> str:
+def bind(server: grpc.aio.Server | Server, options: GrpcOptions) -> str:
     """Takes the port.
 
     Returns:
@@ -185,15 +217,31 @@ def bind(server: grpc.aio.Server, options: GrpcOptions) -> str:
         OSError: a certificate cannot be read.
     """
     target = options.target
+    host, _, number = target.rpartition(":")
+    credentials = _credentials(options) if options.secure else None
     try:
-        port = (
-            server.add_secure_port(target, _credentials(options))
-            if options.secure
-            else server.add_insecure_port(target)
-        )
-    except RuntimeError as error:
+        if isinstance(server, Server):
+            port = server.bind(host, int(number), reuse_port=options.reuse_port)
+        elif credentials is not None:
+            port = server.add_secure_port(target, credentials)
+        else:
+            port = server.add_insecure_port(target)
+    except (RuntimeError, OSError) as error:
         raise PortTakenError(options, str(error)) from error
-    return target if target.startswith("unix:") else f"{target.rpartition(':')[0]}:{port}"
+    return target if target.startswith("unix:") else f"{host}:{port}"
+
+
+def _limits(options: GrpcOptions) -> Limits:
+    """What the transport of our own bounds; where options say nothing, as grpc.aio does."""
+    interval_s = options.min_ping_interval_s
+    return Limits(
+        window_bytes=_WINDOW_BYTES,
+        receive_bytes=options.max_receive_message_bytes,
+        send_bytes=options.max_send_message_bytes,
+        streams=options.max_concurrent_streams or _MAX_PENDING,
+        header_bytes=2 * options.max_metadata_bytes if options.max_metadata_bytes else _METADATA_BYTES,
+        ping_interval_s=_PING_INTERVAL_S if interval_s is None else interval_s,
+    )
 
 
 def _credentials(options: GrpcOptions) -> grpc.ServerCredentials:

@@ -34,5 +34,9 @@ async def start_internal_server(
     server = Server(token_check(token))
     for add in (lambda on: metrics_pb2_grpc.add_MetricsServiceServicer_to_server(MetricsService(), on), *add_servicers):
         add(server)
-    bound = await server.start(host, port)
+    try:
+        bound = server.bind(host, port)
+    except OSError as error:
+        raise RuntimeError(f"{host}:{port} cannot be bound: {error}") from error
+    await server.start()
     return server, f"{host}:{bound}"

@@ -148,13 +148,13 @@ class ClientCall(Stream):
         if last:
             self.connection.streams.pop(self.id, None)
             self.input_over()
-            self.end_with(status_from(headers))
+            self.end_with(_understood(headers))
 
     def input_over(self) -> None:
         """See `Stream`."""
         super().input_over()
-        if self._fault is not None:
-            self.end_with(Status(grpc.StatusCode.INTERNAL, str(self._fault)))
+        if (fault := self._what_is_wrong()) is not None:
+            self.end_with(Status(fault.code, str(fault)))
 
     def lost(self, reason: str) -> None:
         """See `Stream`."""
@@ -164,3 +164,10 @@ class ClientCall(Stream):
         """See `Stream`."""
         found = _RESETS.get(code, grpc.StatusCode.INTERNAL)
         self.end_with(Status(found, f"the peer broke the call off: {code.name}"))
+
+
+def _understood(headers: Headers) -> Status:
+    try:
+        return status_from(headers)
+    except ValueError as error:
+        return Status(grpc.StatusCode.INTERNAL, str(error))

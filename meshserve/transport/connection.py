@@ -1,7 +1,7 @@
 """A connection of HTTP/2, as both ends have it: frames in, frames out, windows, headers (RFC 9113).
 
-The windows that it opens for the peer are as wide as HTTP/2 allows, and opened again as bytes arrive: what may be in
-flight is bounded by the credits of the streams above it, and a process that does not read at all stops its peer by TCP.
+The window that it opens for all streams of the peer together is as wide as HTTP/2 allows, and opened again as bytes
+arrive: what may wait is bounded for each stream, so that one that nobody reads keeps no other waiting.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from meshserve.transport.frames import (
     GOAWAY,
     HEAD,
     HEAD_BYTES,
-    HEADER_TABLE_SIZE,
     HEADERS,
     INITIAL_WINDOW_SIZE,
     LARGEST_WINDOW,
@@ -43,19 +42,24 @@ from meshserve.transport.frames import (
     settings_frame,
     settings_of,
 )
-from meshserve.transport.headers import Headers
-from meshserve.transport.stream import Stream
+from meshserve.transport.headers import Headers, block_of
+from meshserve.transport.limits import TRUSTED, Limits
+from meshserve.transport.stream import Stream, measure_up_to
 
 log = logging.getLogger(__name__)
 
 FRAME_BYTES = 1 << 20
 """The largest frame that is taken."""
 
-HEADER_BYTES = 64 << 10
-"""The largest headers that are taken."""
+UNREAD_ANSWERS = 1000
+"""Pings and settings that are answered while the peer reads nothing."""
 
-TABLE_BYTES = 4096
-"""What is remembered of headers sent before."""
+REMEMBERED_BLOCKS = 64
+REMEMBERED_BYTES = 512
+"""How many blocks of headers a connection remembers, and of what size."""
+
+TOGETHER_BYTES = 1 << 16
+"""What is written in one step of the loop leaves together up to this."""
 
 REOPEN_BYTES = 1 << 29
 """What may arrive until windows are opened again."""
@@ -85,27 +89,39 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         streams: those under way, by id.
+        blocked: those with something to send that wait for the peer's windows.
+        measure: tells the lengths of messages.
         window: bytes that the peer lets it send on all streams together.
         initial_window: the window that a new stream has.
         largest_frame: what the peer takes.
         paused: whether the socket has enough to write.
+        closed: whether nothing can be written any more.
+        wrote: whether something was written that answers no question of the peer; whoever asks sets it back.
     """
 
     transport: Any
 
-    def __init__(self, settings: dict[int, int]) -> None:
+    def __init__(self, settings: dict[int, int], limits: Limits = TRUSTED) -> None:
+        self.limits = limits
         self.streams: dict[int, Stream] = {}
+        self.blocked: set[Stream] = set()
+        self.measure = measure_up_to(limits.receive_bytes)
         self.window = DEFAULT_WINDOW
         self.initial_window = DEFAULT_WINDOW
         self.largest_frame = DEFAULT_FRAME_BYTES
         self.paused = False
         self.closed = False
-        self._settings = {INITIAL_WINDOW_SIZE: LARGEST_WINDOW, MAX_FRAME_SIZE: FRAME_BYTES, **settings}
+        self.wrote = False
+        self._settings = {INITIAL_WINDOW_SIZE: limits.window_bytes, MAX_FRAME_SIZE: FRAME_BYTES, **settings}
         self._frames = Cutter(HEAD_BYTES, frame_length)
-        self._encoder = hpack.Encoder()
-        self._decoder = hpack.Decoder(max_header_list_size=HEADER_BYTES)
+        self._decoder = hpack.Decoder(max_header_list_size=4 * limits.header_bytes)
         self._block: tuple[int, int, bytes] | None = None
         self._received = 0
+        self._unread_answers = 0
+        self._out: list[bytes | memoryview] = []
+        self._out_bytes = 0
+        self._loop = asyncio.get_running_loop()
+        self._remembered: dict[bytes, Headers] = {}
 
     # -- asyncio.Protocol ----------------------------------------------------------------------------------------
 
@@ -141,6 +157,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Ends the streams under way."""
         self.closed = True
+        self.blocked.clear()
         streams, self.streams = self.streams, {}
         reason = f"the connection broke: {error}" if error is not None else "the connection was closed by the peer"
         for stream in streams.values():
@@ -153,13 +170,26 @@ class Connection(asyncio.Protocol):
         return size <= window and size <= self.window and size <= self.largest_frame
 
     def write(self, data: bytes | memoryview) -> None:
-        """Writes bytes; drops them when the connection is gone, of which the streams are told."""
-        if not self.closed:
-            self.transport.write(data)
+        """Writes bytes, with all others of this step of the loop; drops them when the connection is gone, of which the
+        streams are told."""
+        if self.closed:
+            return
+        self.wrote = True
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > TOGETHER_BYTES:
+            self._write_out()
+        elif len(self._out) == 1:
+            self._loop.call_soon(self._write_out)
+
+    def _write_out(self) -> None:
+        out, self._out, self._out_bytes = self._out, [], 0
+        if out and not self.transport.is_closing():
+            self.transport.writelines(out)
 
     def header_frames(self, stream_id: int, headers: Headers, flags: int = 0) -> bytes:
-        """The frames of a list of headers; they must be written in the order in which they were made."""
-        block = self._encoder.encode(headers)
+        """The frames of a list of headers."""
+        block = block_of(headers)
         first, rest = block[: self.largest_frame], block[self.largest_frame :]
         made = [frame(HEADERS, flags | (0 if rest else END_HEADERS), stream_id, first)]
         while rest:
@@ -187,6 +217,7 @@ class Connection(asyncio.Protocol):
         """Closes the connection after what is written already."""
         if not self.closed:
             self.closed = True
+            self._write_out()
             self.transport.close()
 
     # -- in ------------------------------------------------------------------------------------------------------
@@ -196,6 +227,9 @@ class Connection(asyncio.Protocol):
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream.answered(headers, last)
+
+    def on_ping(self) -> None:
+        """The peer asks whether somebody is there, and is answered."""
 
     def on_goodbye(self, last_stream: int, reason: str) -> None:
         """The peer serves no stream after this one."""
@@ -208,11 +242,7 @@ class Connection(asyncio.Protocol):
         stream = self.streams.get(stream_id)
         if stream is None:  # broken off from here, which the peer did not know yet
             return
-        stream.received += len(payload)
-        if stream.received >= REOPEN_BYTES:
-            self.write(frame(WINDOW_UPDATE, 0, stream_id, stream.received.to_bytes(4, "big")))
-            stream.received = 0
-        stream.arrived(content_of(flags, payload) if flags & ~END_STREAM else payload)
+        stream.arrived(content_of(flags, payload) if flags & ~END_STREAM else payload, len(payload))
         if flags & END_STREAM:
             stream.input_over()
 
@@ -229,7 +259,8 @@ class Connection(asyncio.Protocol):
                 self._on_settings(payload)
         elif kind == PING:
             if not flags & ACK:
-                self.write(frame(PING, ACK, 0, payload))
+                self.on_ping()
+                self._answer(frame(PING, ACK, 0, payload))
         elif kind == GOAWAY:
             last_stream = int.from_bytes(payload[:4], "big") & LARGEST_WINDOW
             self.on_goodbye(last_stream, payload[8:].decode(errors="replace"))
@@ -246,36 +277,60 @@ class Connection(asyncio.Protocol):
             self._block = (stream_id, self._block[1], self._block[2] + payload)
         else:
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "headers that nothing began, or that did not end")
-        if len(self._block[2]) > HEADER_BYTES:
-            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, f"headers of more than {HEADER_BYTES} bytes")
+        if len(self._block[2]) > 4 * self.limits.header_bytes:
+            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, f"headers of {len(self._block[2])} bytes and more")
         if not flags & END_HEADERS:
             return
         (_, first_flags, block), self._block = self._block, None
+        self.on_headers(stream_id, self._decoded(block), bool(first_flags & END_STREAM))
+
+    def _decoded(self, block: bytes) -> Headers:
+        """The headers in a block. One that adds nothing to the table of those sent before means the same when it comes
+        again, until another adds something: most calls of a client begin alike."""
+        known = self._remembered.get(block)
+        if known is not None:
+            return known
+        newest = self._newest_entry()
         try:
             headers = [(str(key), str(value)) for key, value in self._decoder.decode(block)]
         except (hpack.HPACKError, ValueError) as error:
             raise ConnectionBroken(ErrorCode.COMPRESSION_ERROR, f"headers that cannot be read: {error!r}") from None
-        self.on_headers(stream_id, headers, bool(first_flags & END_STREAM))
+        if self._newest_entry() is not newest or len(self._remembered) >= REMEMBERED_BLOCKS:
+            self._remembered.clear()
+        elif len(block) <= REMEMBERED_BYTES:
+            self._remembered[block] = headers
+        return headers
+
+    def _newest_entry(self) -> object:
+        entries = self._decoder.header_table.dynamic_entries
+        return entries[0] if entries else None
 
     def _on_settings(self, payload: bytes) -> None:
         for key, value in settings_of(payload):
-            if key == HEADER_TABLE_SIZE:
-                self._encoder.header_table_size = min(value, TABLE_BYTES)
-            elif key == MAX_FRAME_SIZE:
+            if key == MAX_FRAME_SIZE:
                 self.largest_frame = value
             elif key == INITIAL_WINDOW_SIZE:
                 for stream in self.streams.values():
                     stream.window += value - self.initial_window
                 self.initial_window = value
-        self.write(frame(SETTINGS, ACK, 0))
+        self._answer(frame(SETTINGS, ACK, 0))
         self._unblock()
+
+    def _answer(self, data: bytes) -> None:
+        self._unread_answers = self._unread_answers + 1 if self.paused else 0
+        if self._unread_answers > UNREAD_ANSWERS:
+            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "it asks, and does not read the answers")
+        wrote = self.wrote
+        self.write(data)
+        self.wrote = wrote
 
     def _on_window(self, stream_id: int, more: int) -> None:
         if stream_id == 0:
             self.window += more
             if self.window > LARGEST_WINDOW:
                 raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too wide")
-            self._unblock()
+            for blocked in tuple(self.blocked):
+                blocked.unblocked()
         elif (stream := self.streams.get(stream_id)) is not None:
             stream.window += more
             stream.unblocked()

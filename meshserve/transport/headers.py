@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 import grpc
-
-from meshserve.transport.frames import ConnectionBroken, ErrorCode
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 Headers = list[tuple[str, str]]
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 """Status codes by their numbers."""
+
+IDENTITY = "identity"
+ENCODINGS = (IDENTITY, "deflate", "gzip")
+"""How messages may be compressed."""
+
+_ANSWER = [("content-type", "application/grpc"), ("grpc-accept-encoding", ",".join(ENCODINGS))]
+
+_CONTENT_TYPE = re.compile(r"application/grpc([+;].*)?")
 
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -48,28 +54,57 @@ class Status:
         code: its status code.
         details: in words.
         trailers: the metadata that came with it.
+        http: the status of HTTP that goes with it when there is no other answer.
     """
 
     code: grpc.StatusCode
     details: str = ""
     trailers: Metadata = ()
+    http: int = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """The head of a call.
+    """The head of a call; in the place of `grpc.HandlerCallDetails`.
 
     Attributes:
-        path: `/package.Service/Method`.
-        metadata: with it.
+        method: `/package.Service/Method`.
+        invocation_metadata: with it.
         timeout_s: until its deadline; None when it has none.
-        refusal: what is wrong with it as a call of gRPC; empty when nothing is.
+        encoding: how its messages are compressed.
+        refusal: what is wrong with it as a call of gRPC.
     """
 
-    path: str
-    metadata: Metadata
-    timeout_s: float | None
-    refusal: str
+    method: str
+    invocation_metadata: Metadata
+    timeout_s: float | None = None
+    encoding: str = IDENTITY
+    refusal: Status | None = None
+
+
+def block_of(headers: Headers) -> bytes:
+    """A header block of literals that no table remembers (RFC 7541, 6.2.2): it depends on no block before it, and costs
+    less than compressing would save between processes that talk for long."""
+    made = bytearray()
+    for pair in headers:
+        made.append(0)
+        for text in pair:
+            data = text.encode()
+            made += _integer(len(data))
+            made += data
+    return bytes(made)
+
+
+def _integer(number: int) -> bytes:
+    """An integer with a prefix of seven bits (RFC 7541, 5.1)."""
+    if number < 127:
+        return bytes((number,))
+    made, number = bytearray((127,)), number - 127
+    while number >= 128:
+        made.append(number & 127 | 128)
+        number >>= 7
+    made.append(number)
+    return bytes(made)
 
 
 def request_headers(path: str, authority: str, metadata: Metadata) -> Headers:
@@ -85,20 +120,59 @@ def request_headers(path: str, authority: str, metadata: Metadata) -> Headers:
     ]
 
 
-def request_from(headers: Iterable[tuple[str, str]]) -> Request:
-    """The call that a client's headers begin."""
-    plain, metadata = _split(headers)
-    refusal = ""
-    if plain.get(":method") != "POST" or not plain.get("content-type", "").startswith("application/grpc"):
-        refusal = "this port speaks gRPC: POST with the content type application/grpc"
-    elif (encoding := plain.get("grpc-encoding", "identity")) != "identity":
-        refusal = f"messages are compressed with {encoding!r}, which this port does not read"
-    return Request(plain.get(":path", ""), metadata, _timeout_s(plain.get("grpc-timeout")), refusal)
+def request_from(headers: Headers, limit_bytes: int) -> Request:
+    """The call that a client's headers begin.
+
+    Args:
+        limit_bytes: of all of them, as HTTP/2 counts them: 32 more for each.
+    """
+    try:
+        plain, metadata = _split(headers)
+    except ValueError as error:
+        return Request("", (), refusal=Status(grpc.StatusCode.INTERNAL, str(error)))
+    request = Request(plain.get(":path", ""), metadata, encoding=plain.get("grpc-encoding", IDENTITY))
+    size_bytes = sum(len(key) + len(value) + 32 for key, value in headers)
+    request.refusal = _refusal(plain, size_bytes, limit_bytes)
+    timeout = plain.get("grpc-timeout")
+    if timeout is not None and request.refusal is None:
+        found = _TIMEOUT.fullmatch(timeout)
+        if found is None:
+            request.refusal = Status(grpc.StatusCode.INTERNAL, f"grpc-timeout {timeout!r} is none")
+        else:
+            request.timeout_s = int(found[1]) * _UNITS_S[found[2]]
+    return request
 
 
-def response_headers() -> Headers:
+def _refusal(plain: Mapping[str, str], size_bytes: int, limit_bytes: int) -> Status | None:
+    """What is wrong with a call's headers, as grpc-go has it."""
+    if size_bytes > limit_bytes:
+        return Status(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"the metadata have {size_bytes} bytes, as HTTP/2 counts them; {limit_bytes} are the most",
+        )
+    if (method := plain.get(":method")) != "POST":
+        return Status(grpc.StatusCode.INTERNAL, f"the :method is {method!r}, and should be POST", http=405)
+    if not _CONTENT_TYPE.fullmatch(content_type := plain.get("content-type", "")):
+        message = f"the content-type is {content_type!r}, and should be application/grpc"
+        return Status(grpc.StatusCode.INVALID_ARGUMENT, message, http=415)
+    if (scheme := plain.get(":scheme", "http")) not in ("http", "https"):
+        return Status(grpc.StatusCode.INTERNAL, f"the :scheme is {scheme!r}, and should be http")
+    if plain.get("te") != "trailers":
+        return Status(
+            grpc.StatusCode.INTERNAL, "te: trailers is missing, without which no status can be sent", http=400
+        )
+    if (encoding := plain.get("grpc-encoding", IDENTITY)) not in ENCODINGS:
+        message = f"grpc-encoding {encoding!r} is none of {', '.join(ENCODINGS)}"
+        return Status(grpc.StatusCode.UNIMPLEMENTED, message)
+    return None
+
+
+def response_headers(encoding: str = IDENTITY, metadata: Metadata = (), http: int = 200) -> Headers:
     """The headers that begin an answer."""
-    return [(":status", "200"), ("content-type", "application/grpc"), ("grpc-accept-encoding", "identity")]
+    found = [(":status", str(http)), *_ANSWER, *_encoded(metadata)]
+    if encoding != IDENTITY:
+        found.append(("grpc-encoding", encoding))
+    return found
 
 
 def trailers(status: Status) -> Headers:
@@ -121,20 +195,15 @@ def status_from(headers: Iterable[tuple[str, str]]) -> Status:
     return Status(code, unquote(plain.get("grpc-message", "")), metadata)
 
 
-def _timeout_s(text: str | None) -> float | None:
-    found = _TIMEOUT.fullmatch(text) if text else None
-    return int(found[1]) * _UNITS_S[found[2]] if found else None
-
-
 def _encoded(metadata: Metadata) -> Headers:
     return [(key, base64.b64encode(value).decode() if isinstance(value, bytes) else value) for key, value in metadata]
 
 
 def _binary(key: str, text: str) -> bytes:
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4))
+        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
     except ValueError:
-        raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, f"the metadata {key!r} is not in base64") from None
+        raise ValueError(f"the metadata {key!r} are not in base64") from None
 
 
 def _split(headers: Iterable[tuple[str, str]]) -> tuple[dict[str, str], Metadata]:

@@ -1,17 +1,20 @@
-"""The server's end: serves servicers of generated code."""
+"""The server's end: serves servicers of generated code, or generic handlers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
 
-from meshserve.transport.connection import HEADER_BYTES, Connection
+from meshserve.transport.connection import Connection
 from meshserve.transport.frames import (
     END_STREAM,
     MAX_CONCURRENT_STREAMS,
@@ -23,6 +26,7 @@ from meshserve.transport.frames import (
     frame,
 )
 from meshserve.transport.headers import (
+    IDENTITY,
     Headers,
     Metadata,
     Request,
@@ -31,14 +35,26 @@ from meshserve.transport.headers import (
     response_headers,
     trailers,
 )
-from meshserve.transport.stream import Stream
+from meshserve.transport.limits import TRUSTED, Limits
+from meshserve.transport.stream import Stream, Unusable
 
 log = logging.getLogger(__name__)
 
-CALLS_OF_A_CLIENT = 10_000
-"""Calls that one connection may have under way."""
+BACKLOG = 4096
+"""Clients that may wait to be accepted, where the system allows as many."""
+
+GREETING_S = 20.0
+"""How long a client may take to say what it is."""
+
+HOLD_S = 0.05
+"""How long a refusal waits for the client's first message."""
+
+PING_STRIKES = 2
+"""Pings that come too soon until a client is sent away."""
 
 OK = Status(grpc.StatusCode.OK)
+
+_COMPRESSIONS = {grpc.Compression.Gzip: "gzip", grpc.Compression.Deflate: "deflate"}
 
 Handler = Any
 """A `grpc.RpcMethodHandler` whose behaviour is a coroutine function or an asynchronous generator."""
@@ -47,8 +63,8 @@ Check = Callable[[Metadata], Status | None]
 """Says by a call's metadata why it is refused."""
 
 
-class Aborted(Exception):
-    """A handler has ended its call with a status."""
+def nothing_to_check(metadata: Metadata) -> None:
+    """Refuses no call."""
 
 
 class Server:
@@ -56,51 +72,65 @@ class Server:
 
     Args:
         check: looks at every call before anything of it is read.
+        limits: of every connection.
     """
 
-    def __init__(self, check: Check) -> None:
+    def __init__(self, check: Check = nothing_to_check, limits: Limits = TRUSTED) -> None:
         self.check = check
+        self.limits = limits
         self.connections: set[ServerConnection] = set()
-        self._handlers: dict[str, Handler] = {}
-        self._listening: asyncio.Server | None = None
+        self._handlers: list[grpc.GenericRpcHandler] = []
+        self._sockets: list[socket.socket] = []
+        self._listening: list[asyncio.Server] = []
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Adds what says who serves a method; called by generated code, too."""
+        self._handlers.extend(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
-        """Adds the methods of a service; called by generated code."""
-        for method, handler in handlers.items():
-            self._handlers[f"/{service}/{method}"] = handler
+        """Called by generated code, which has added the same as generic handlers."""
 
-    def add_generic_rpc_handlers(self, handlers: Iterable[object]) -> None:
-        """Called by generated code for grpcio's older servers; the same methods are registered by name."""
+    def handler(self, request: Request) -> Handler | None:
+        """What serves a call; None if nothing does."""
+        details: Any = request
+        return next((found for one in self._handlers if (found := one.service(details)) is not None), None)
 
-    def handler(self, path: str) -> Handler | None:
-        """What serves a method; None if nothing does."""
-        return self._handlers.get(path)
-
-    async def start(self, host: str, port: int) -> int:
-        """Listens.
+    def bind(self, host: str, port: int, *, reuse_port: bool = False) -> int:
+        """Takes a port; clients are accepted from `start` on.
 
         Args:
+            host: an address or a name; `::` means every address of the machine, in IPv4 as well.
             port: 0 for any free one.
+            reuse_port: whether other processes may listen there, too.
 
         Returns:
             The port.
 
         Raises:
-            RuntimeError: the port cannot be bound.
+            OSError: it cannot be bound.
         """
+        host = host.strip("[]")
+        dual = host in ("", "::") and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
+        bound = socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual
+        )
+        bound.setblocking(False)
+        self._sockets.append(bound)
+        return int(bound.getsockname()[1])
+
+    async def start(self) -> None:
+        """Accepts clients."""
         loop = asyncio.get_running_loop()
-        try:
-            self._listening = await loop.create_server(
-                lambda: ServerConnection(self), host.strip("[]"), port, backlog=4096
+        for bound in self._sockets:
+            self._listening.append(
+                await loop.create_server(lambda: ServerConnection(self), sock=bound, backlog=BACKLOG)
             )
-        except OSError as error:
-            raise RuntimeError(f"{host}:{port} cannot be bound: {error}") from error
-        return int(self._listening.sockets[0].getsockname()[1])
 
     async def stop(self, grace_s: float | None) -> None:
         """Takes no more calls; those under way have `grace_s` seconds to end, and are cancelled then."""
-        if self._listening is not None:
-            self._listening.close()
+        for listening in self._listening:
+            listening.close()
         for connection in tuple(self.connections):
             connection.leave()
         tasks = [task for connection in self.connections for task in connection.tasks]
@@ -120,24 +150,35 @@ class ServerConnection(Connection):
 
     Attributes:
         tasks: of the calls under way.
+        peer: the client, as gRPC names it.
     """
 
     def __init__(self, server: Server) -> None:
-        super().__init__({MAX_CONCURRENT_STREAMS: CALLS_OF_A_CLIENT, MAX_HEADER_LIST_SIZE: HEADER_BYTES})
+        limits = server.limits
+        settings = {MAX_CONCURRENT_STREAMS: limits.streams, MAX_HEADER_LIST_SIZE: limits.header_bytes}
+        super().__init__(settings, limits)
         self.tasks: set[asyncio.Task[None]] = set()
+        self.peer = ""
         self._server = server
         self._greeting = b""
         self._greeted = False
         self._last_stream = 0
         self._leaving = False
+        self._headers: Headers = []
+        self._request = Request("", ())
+        self._pinged_at = 0.0
+        self._strikes = 0
 
     def connection_made(self, transport: Any) -> None:
         """A client is there."""
         self._server.connections.add(self)
+        self.peer = _peer(transport.get_extra_info("peername"))
+        self._impatient = asyncio.get_running_loop().call_later(GREETING_S, self.hang_up)
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone, or was sent away."""
+        self._impatient.cancel()
         self._server.connections.discard(self)
         super().connection_lost(error)
 
@@ -151,6 +192,7 @@ class ServerConnection(Connection):
                 return
             if len(self._greeting) < size:
                 return
+            self._impatient.cancel()
             self._greeted, data = True, self._greeting[size:]
         super().data_received(data)
 
@@ -162,23 +204,36 @@ class ServerConnection(Connection):
         if stream_id % 2 == 0 or stream_id <= self._last_stream:
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} cannot begin")
         self._last_stream = stream_id
-        if self._leaving or len(self.streams) >= CALLS_OF_A_CLIENT:
+        if self._leaving or len(self.streams) >= self.limits.streams:
             self.write(frame(RST_STREAM, 0, stream_id, ErrorCode.REFUSED_STREAM.to_bytes(4, "big")))
             return
-        self._begin(stream_id, request_from(headers), last)
+        if headers is not self._headers:
+            self._headers, self._request = headers, request_from(headers, self.limits.header_bytes)
+        self._begin(stream_id, self._request, last)
+
+    def on_ping(self) -> None:
+        """A client that pings too often is sent away (grpc.io, "Keepalive")."""
+        now, since = time.monotonic(), self._pinged_at
+        self._pinged_at = now
+        if self.wrote:  # clients ping to measure what they are sent
+            self.wrote, self._strikes = False, 0
+        if not self.limits.ping_interval_s or now - since >= self.limits.ping_interval_s:
+            return
+        self._strikes += 1
+        if self._strikes > PING_STRIKES:
+            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
 
     def _begin(self, stream_id: int, request: Request, last: bool) -> None:
-        handler = self._server.handler(request.path)
+        self._strikes = 0
+        handler = self._server.handler(request)
         call = ServerCall(self, stream_id, handler, request)
         self.streams[stream_id] = call
         if last:
             call.input_over()
-        if (refused := self._server.check(request.metadata)) is not None:
+        if (refused := self._server.check(request.invocation_metadata) or request.refusal) is not None:
             call.finish(refused)
-        elif request.refusal:
-            call.finish(Status(grpc.StatusCode.UNIMPLEMENTED, request.refusal))
         elif handler is None:
-            call.finish(Status(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {request.path!r} here"))
+            call.finish(Status(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {request.method!r} here"))
         else:
             call.task = task = asyncio.get_running_loop().create_task(serve(call, handler))
             self.tasks.add(task)
@@ -197,64 +252,163 @@ class ServerCall(Stream):
         task: which serves it.
     """
 
+    connection: ServerConnection
     task: asyncio.Task[None] | None = None
+    _begun = False
+    _status: Status | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _holding: asyncio.TimerHandle | None = None
+    _deadline: float | None = None
+    _trailers: Metadata = ()
 
     def __init__(self, connection: ServerConnection, stream_id: int, handler: Handler | None, request: Request) -> None:
         serialize = handler.response_serializer if handler is not None else None
         deserialize = handler.request_deserializer if handler is not None else None
         super().__init__(connection, stream_id, serialize, deserialize)
+        self.accepts = request.encoding
         self._request = request
-        self._begun = False
-        self._timer: asyncio.TimerHandle | None = None
         if request.timeout_s is not None:
+            self._deadline = time.monotonic() + request.timeout_s
             self._timer = asyncio.get_running_loop().call_later(request.timeout_s, self._expire)
+
+    # -- grpc.aio.ServicerContext --------------------------------------------------------------------------------
 
     def invocation_metadata(self) -> Metadata:
         """What the client sent along."""
-        return self._request.metadata
+        return self._request.invocation_metadata
 
-    def send(self, message: Any) -> None:
-        """See `Stream`."""
-        if not self._begun and not self._over:
-            self._begun = True
-            self.connection.write(self.connection.header_frames(self.id, response_headers()))
-        super().send(message)
+    def peer(self) -> str:
+        """The client, as gRPC names it."""
+        return self.connection.peer
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None when there is none."""
+        return max(0.0, self._deadline - time.monotonic()) if self._deadline is not None else None
+
+    def code(self) -> grpc.StatusCode | None:
+        """What the call has ended with; None while it goes on."""
+        return self._status.code if self._status is not None else None
+
+    def set_trailing_metadata(self, metadata: Metadata) -> None:
+        """What is sent with the status."""
+        self._trailers = tuple(metadata)
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """How messages are compressed from the first on; has no effect once one was sent."""
+        if not self._begun:
+            self.encoding = _COMPRESSIONS.get(compression, IDENTITY)
+
+    async def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Sends metadata ahead of the first message."""
+        self._head(metadata)
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         """Ends the call with a status.
 
         Raises:
-            Aborted: always, so that the handler ends.
+            AbortError: always, so that the handler ends.
         """
-        self.finish(Status(code, details, trailing_metadata))
-        raise Aborted(details)
+        self.finish(Status(code, details, tuple(trailing_metadata) or self._trailers))
+        raise grpc.aio.AbortError(details)
+
+    # -- Stream --------------------------------------------------------------------------------------------------
+
+    def send(self, message: Any) -> None:
+        """See `Stream`."""
+        if not self._begun:
+            self._head()
+        super().send(message)
+
+    async def read(self) -> Any:
+        """See `Stream`.
+
+        Raises:
+            AbortError: what came is no message; the client is told.
+        """
+        try:
+            message = await super().read()
+        except Unusable as error:
+            self._fault = error
+        if self._fault is not None:
+            await self.abort(self._fault.code, str(self._fault))
+        return message
 
     def finish(self, status: Status) -> None:
-        """Ends the call with a status, after the messages that were sent; does nothing when it is over."""
-        if self._over:
+        """Ends the call with a status, after the messages that were sent; does nothing when it has one.
+
+        A client of grpc.aio that hears a refusal before it has sent anything takes its first message's failure for
+        what went wrong. So a refusal waits for a sign of the client, but not for long.
+        """
+        if self._over or self._status is not None:
             return
-        headers = trailers(status) if self._begun else response_headers() + trailers(status)
-        # Made when it is their turn: headers are compressed in the order in which they go out.
+        self._status = status
+        if status.code is grpc.StatusCode.OK or self._input_over or self._received:
+            self._send_status()
+        else:
+            self._holding = asyncio.get_running_loop().call_later(HOLD_S, self._send_status)
+
+    def _send_status(self) -> None:
+        self._let_go()
+        if self._over or self._status is None:
+            return
+        headers = trailers(self._status)
+        if not self._begun:
+            headers = response_headers(http=self._status.http) + headers
         self.send_last(lambda: self.connection.header_frames(self.id, headers, END_STREAM))
 
+    def arrived(self, payload: bytes, size: int) -> None:
+        """See `Stream`."""
+        super().arrived(payload, size)
+        if self._holding is not None:
+            self._send_status()
+
+    def input_over(self) -> None:
+        """See `Stream`."""
+        super().input_over()
+        if self._holding is not None:
+            self._send_status()
+
+    def fail(self, error: Unusable) -> None:
+        """See `Stream`; a handler that reads by itself hears no more."""
+        super().fail(error)
+        if self._receive is None:  # soon, so that a handler that does not care for messages can say its own first
+            asyncio.get_running_loop().call_soon(self._cut_off, Status(error.code, str(error), self._trailers))
+
     def finished(self) -> None:
-        """See `Stream`; a client that still sends is told that nobody reads."""
+        """See `Stream`. A client that still sends is not interrupted: it has the status."""
         self.connection.streams.pop(self.id, None)
-        if not self._input_over:
-            self.connection.write(frame(RST_STREAM, 0, self.id, ErrorCode.NO_ERROR.to_bytes(4, "big")))
         self._settle()
 
     def gone(self) -> None:
         """See `Stream`; the handler is cancelled."""
+        self._let_go()
         super().gone()
         self._settle()
         if self.task is not None:
             self.task.cancel()
 
+    def end_well(self) -> None:
+        """The handler has returned."""
+        self.finish(Status(grpc.StatusCode.OK, "", self._trailers) if self._trailers else OK)
+
+    def _head(self, metadata: Metadata = ()) -> None:
+        if not self._begun and not self._over:
+            self._begun = True
+            headers = response_headers(self.encoding, metadata)
+            self.connection.write(self.connection.header_frames(self.id, headers))
+
     def _expire(self) -> None:
-        self.finish(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed"))
+        self._cut_off(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", self._trailers))
+
+    def _cut_off(self, status: Status) -> None:
+        self.finish(status)
         if self.task is not None:
             self.task.cancel()
+
+    def _let_go(self) -> None:
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
 
     def _settle(self) -> None:
         if self._timer is not None:
@@ -266,13 +420,15 @@ async def serve(call: ServerCall, handler: Handler) -> None:
     """Runs the handler of a call, and sends how it ended."""
     try:
         await _answer(call, handler)
-        call.finish(OK)
-    except Aborted:
+        call.end_well()
+    except grpc.aio.AbortError:
         pass
     except asyncio.CancelledError:  # the client is gone, or the server stops: this task has nothing else to end
         call.finish(Status(grpc.StatusCode.CANCELLED, "the server has cancelled the call"))
+    except Unusable as error:
+        call.finish(Status(error.code, str(error)))
     except Exception as error:
-        log.exception("A method of the mesh failed.")
+        log.exception("A method failed that is served at %s.", call.connection)
         call.finish(Status(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}"))
 
 
@@ -294,3 +450,11 @@ async def _answer(call: ServerCall, handler: Handler) -> None:
     async with aclosing(answer):
         async for message in answer:
             await call.write(message)
+
+
+def _peer(name: Any) -> str:
+    """As gRPC has it: `ipv4:127.0.0.1:50051`, `ipv6:%5B::1%5D:50051`, or `unix:`."""
+    if not isinstance(name, tuple):
+        return "unix:"
+    host, port = name[0].removeprefix("::ffff:"), name[1]
+    return f"ipv6:{quote(f'[{host}]', safe=':')}:{port}" if ":" in host else f"ipv4:{host}:{port}"

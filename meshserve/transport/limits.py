@@ -1,0 +1,32 @@
+"""What a connection bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshserve.transport.frames import LARGEST_WINDOW
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection bounds. The defaults are for peers that are trusted.
+
+    Attributes:
+        window_bytes: what may come of one stream that nobody has read. As wide as HTTP/2 allows by default: what a
+            session has in flight is bounded by the credits of its calls.
+        receive_bytes: the largest message that is taken.
+        send_bytes: the largest message that is sent.
+        streams: calls that one connection may have under way.
+        header_bytes: headers of one call.
+        ping_interval_s: a peer that pings more often while nothing is sent to it is sent away; 0 for none.
+    """
+
+    window_bytes: int = LARGEST_WINDOW
+    receive_bytes: int = (1 << 31) - 1
+    send_bytes: int = (1 << 31) - 1
+    streams: int = 10_000
+    header_bytes: int = 64 << 10
+    ping_interval_s: float = 0.0
+
+
+TRUSTED = Limits()
