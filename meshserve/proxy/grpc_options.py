@@ -241,6 +241,7 @@ def _limits(options: GrpcOptions) -> Limits:
         streams=options.max_concurrent_streams or _MAX_PENDING,
         header_bytes=2 * options.max_metadata_bytes if options.max_metadata_bytes else _METADATA_BYTES,
         ping_interval_s=_PING_INTERVAL_S if interval_s is None else interval_s,
+        lost_after_s=0,
     )
 
 

@@ -29,6 +29,7 @@ from meshserve.transport.frames import (
     INITIAL_WINDOW_SIZE,
     LARGEST_WINDOW,
     MAX_FRAME_SIZE,
+    PADDED,
     PING,
     PUSH_PROMISE,
     RST_STREAM,
@@ -63,12 +64,6 @@ TOGETHER_BYTES = 1 << 16
 
 REOPEN_BYTES = 1 << 29
 """What may arrive until windows are opened again."""
-
-SILENT_S = 20
-"""A machine that has said nothing for so long is asked whether it is there."""
-
-GONE_S = 30
-"""A machine that has not confirmed what was sent to it for so long is gone; its calls would hang otherwise."""
 
 
 def frame_length(data: bytes, at: int) -> int:
@@ -128,7 +123,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Greets the peer."""
         self.transport = transport
-        _notice_a_lost_machine(transport.get_extra_info("socket"))
+        if self.limits.lost_after_s:
+            _notice_a_lost_machine(transport.get_extra_info("socket"), self.limits.lost_after_s)
         wider = (LARGEST_WINDOW - DEFAULT_WINDOW).to_bytes(4, "big")
         self.write(settings_frame(self._settings) + frame(WINDOW_UPDATE, 0, 0, wider))
 
@@ -209,7 +205,7 @@ class Connection(asyncio.Protocol):
 
     def break_off(self, code: ErrorCode, reason: str) -> None:
         """Ends the connection: the peer does what it must not."""
-        log.warning("A connection was broken off: %s.", reason)
+        log.info("A connection was broken off: %s.", reason)
         self.say_goodbye(0, code, reason)
         self.hang_up()
 
@@ -242,7 +238,7 @@ class Connection(asyncio.Protocol):
         stream = self.streams.get(stream_id)
         if stream is None:  # broken off from here, which the peer did not know yet
             return
-        stream.arrived(content_of(flags, payload) if flags & ~END_STREAM else payload, len(payload))
+        stream.arrived(content_of(flags & PADDED, payload) if flags & PADDED else payload, len(payload))
         if flags & END_STREAM:
             stream.input_over()
 
@@ -340,17 +336,17 @@ class Connection(asyncio.Protocol):
             stream.unblocked()
 
 
-def _notice_a_lost_machine(sock: socket.socket | None) -> None:
+def _notice_a_lost_machine(sock: socket.socket | None, seconds: int) -> None:
     """A process that ends closes its connections; a machine that vanishes does not. The kernel keeps watch, which a
     process that is busy answers as well as one that is not."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
-        ("TCP_KEEPIDLE", SILENT_S),
-        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPIDLE", seconds // 2),
+        ("TCP_KEEPINTVL", seconds // 4),
         ("TCP_KEEPCNT", 2),
-        ("TCP_USER_TIMEOUT", GONE_S * 1000),
+        ("TCP_USER_TIMEOUT", seconds * 1000),
     ):
         if hasattr(socket, name):  # not every system has them all
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

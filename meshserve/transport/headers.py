@@ -27,6 +27,9 @@ _ANSWER = [("content-type", "application/grpc"), ("grpc-accept-encoding", ",".jo
 
 _CONTENT_TYPE = re.compile(r"application/grpc([+;].*)?")
 
+_KEY = re.compile(r"[0-9a-z_.-]+")
+_VALUE = re.compile(r"[ -~]*")
+
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -176,11 +179,14 @@ def response_headers(encoding: str = IDENTITY, metadata: Metadata = (), http: in
 
 
 def trailers(status: Status) -> Headers:
-    """The headers that end an answer."""
+    """The headers that end an answer; of a status whose metadata cannot be sent, one that says so."""
     found: Headers = [("grpc-status", str(status.code.value[0]))]
     if status.details:
-        found.append(("grpc-message", quote(status.details, safe=_PRINTABLE)))
-    return found + _encoded(status.trailers)
+        found.append(("grpc-message", quote(status.details, safe=_PRINTABLE, errors="replace")))
+    try:
+        return found + _encoded(status.trailers)
+    except ValueError as error:
+        return trailers(Status(grpc.StatusCode.INTERNAL, str(error)))
 
 
 def status_from(headers: Iterable[tuple[str, str]]) -> Status:
@@ -196,7 +202,21 @@ def status_from(headers: Iterable[tuple[str, str]]) -> Status:
 
 
 def _encoded(metadata: Metadata) -> Headers:
-    return [(key, base64.b64encode(value).decode() if isinstance(value, bytes) else value) for key, value in metadata]
+    """Metadata as headers.
+
+    Raises:
+        ValueError: gRPC allows no such key or value.
+    """
+    found = []
+    for key, value in metadata:
+        text = base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        if not (_KEY.fullmatch(key) and _VALUE.fullmatch(text) and isinstance(value, str) != key.endswith("-bin")):
+            raise ValueError(
+                f"the metadata {key!r}: {value!r} cannot be sent: keys are lower-case letters, digits and _.-, values "
+                "printable ASCII, or bytes where the key ends in -bin"
+            )
+        found.append((key, text))
+    return found
 
 
 def _binary(key: str, text: str) -> bytes:

@@ -19,6 +19,8 @@ class Limits:
         streams: calls that one connection may have under way.
         header_bytes: headers of one call.
         ping_interval_s: a peer that pings more often while nothing is sent to it is sent away; 0 for none.
+        lost_after_s: a machine that has not confirmed for so long what was sent to it is lost, as is one that does not
+            take it: calls to it would hang. 0 for what the system says.
     """
 
     window_bytes: int = LARGEST_WINDOW
@@ -27,6 +29,7 @@ class Limits:
     streams: int = 10_000
     header_bytes: int = 64 << 10
     ping_interval_s: float = 0.0
+    lost_after_s: int = 60
 
 
 TRUSTED = Limits()

@@ -110,7 +110,9 @@ class Server:
             OSError: it cannot be bound.
         """
         host = host.strip("[]")
-        dual = host in ("", "::") and socket.has_dualstack_ipv6()
+        if everywhere := host in ("", "::"):
+            host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+        dual = everywhere and host == "::"
         family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
         bound = socket.create_server(
             (host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual
@@ -291,7 +293,7 @@ class ServerCall(Stream):
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
         """What is sent with the status."""
-        self._trailers = tuple(metadata)
+        self._trailers = tuple(metadata or ())
 
     def set_compression(self, compression: grpc.Compression) -> None:
         """How messages are compressed from the first on; has no effect once one was sent."""

@@ -13,7 +13,7 @@ import grpc.aio
 
 from meshserve.transport.compression import TooLarge, compress, decompress
 from meshserve.transport.cutter import Cutter
-from meshserve.transport.frames import DATA, END_STREAM, WINDOW_UPDATE, ErrorCode, frame, head
+from meshserve.transport.frames import DATA, END_STREAM, WINDOW_UPDATE, ConnectionBroken, ErrorCode, frame, head
 from meshserve.transport.headers import IDENTITY
 
 if TYPE_CHECKING:
@@ -246,10 +246,16 @@ class Stream:
         return self._fault
 
     def arrived(self, payload: bytes, size: int) -> None:
-        """Bytes of messages have come, in a frame of `size`."""
+        """Bytes of messages have come, in a frame of `size`.
+
+        Raises:
+            ConnectionBroken: more than the peer may send.
+        """
         if self._input_over:
             return
         self._received += size
+        if self._received > self._limits.window_bytes:
+            raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "more was sent than the window of a stream takes")
         try:
             for data, begin, end in self._messages.feed(payload):
                 compressed, body = data[begin], data[begin + PREFIX_BYTES : end]

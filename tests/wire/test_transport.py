@@ -20,6 +20,7 @@ from meshserve.transport.frames import (
     ACK,
     CONTINUATION,
     DATA,
+    END_HEADERS,
     GOAWAY,
     HEADERS,
     PING,
@@ -31,7 +32,8 @@ from meshserve.transport.frames import (
     frame,
     settings_frame,
 )
-from meshserve.transport.headers import Status
+from meshserve.transport.headers import Status, block_of, request_headers
+from meshserve.transport.limits import Limits
 from meshserve.transport.server import Server, nothing_to_check
 
 pytestmark = pytest.mark.asyncio
@@ -50,6 +52,10 @@ class Shapes(ShapesServiceServicer):
         match request.text:
             case "abort":
                 await context.abort(grpc.StatusCode.NOT_FOUND, "100 % nö\n", (("why-bin", b"\0\xff"), ("why", "so")))
+            case "bad metadata":
+                context.set_trailing_metadata((("Why", "so"),))
+            case "bad words":
+                await context.abort(grpc.StatusCode.NOT_FOUND, "\ud800")
             case "raise":
                 raise ValueError("of a method")
             case "metadata":
@@ -151,6 +157,14 @@ async def test_statuses_and_metadata_arrive_as_they_were_given():
         long = (("note", "x" * 7000),)
         for _ in range(3):  # more than one frame of headers, and more than their table remembers
             assert len((await stub.Unary(Note(text="metadata"), metadata=long)).text) == 7002
+
+
+async def test_what_no_header_can_carry_ends_the_call_all_the_same():
+    async with ours() as (_, address), stub_to(address) as stub:
+        refused = await status_of(stub.Unary(Note(text="bad metadata"), timeout=10))
+        assert refused.code() is grpc.StatusCode.INTERNAL and "'Why'" in refused.details()
+        refused = await status_of(stub.Unary(Note(text="bad words"), timeout=10))
+        assert (refused.code(), refused.details()) == (grpc.StatusCode.NOT_FOUND, "?")
 
 
 async def test_a_method_that_raises_is_unknown_and_one_that_is_not_there_unimplemented():
@@ -336,6 +350,28 @@ async def test_a_client_that_reads_nothing_keeps_nobody_waiting():
             client.open(framed(Note(text="a" * 16_000).SerializeToString()))
             client.send()
             assert (await in_thread(exchange, address, framed(b""))).status == 0
+
+
+async def test_a_client_that_sends_more_than_its_window_is_sent_away():
+    server, shapes = Server(limits=Limits(window_bytes=100_000)), Shapes()
+    add_ShapesServiceServicer_to_server(shapes, server)
+    address = f"127.0.0.1:{server.bind('127.0.0.1', 0)}"
+    await server.start()
+
+    def send():
+        head = block_of(request_headers("/meshserve.tests.v1.ShapesService/Down", address, ()))
+        wanted = framed(Note(text="wait").SerializeToString())
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as client:
+            client.sendall(PREFACE + settings_frame({}) + frame(HEADERS, END_HEADERS, 1, head))
+            client.sendall(frame(DATA, 0, 1, wanted) + frame(DATA, 0, 1, framed(bytes(60_000))) * 2)
+            answer = b""
+            while data := client.recv(65536):
+                answer += data
+            return answer
+
+    assert b"more was sent than the window" in await in_thread(send)
+    await server.stop(0)
 
 
 async def test_pings_are_answered():
