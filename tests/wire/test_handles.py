@@ -167,8 +167,13 @@ class Model:
 
 
 @pytest.fixture
-def served():
-    with_mesh = LocalMesh(LocalReplica("a", Model))
+def replica():
+    return LocalReplica("a", Model)
+
+
+@pytest.fixture
+def served(replica):
+    with_mesh = LocalMesh(replica)
     io_thread().run(with_mesh.__aenter__())
     set_process_directory(OneDeployment(with_mesh))
     yield DeploymentHandle("Model", "app")
@@ -259,15 +264,9 @@ def test_what_would_end_a_program_there_is_an_error_here(served, how):
 
 
 @pytest.mark.parametrize("method", ["leave", "async_leave"])
-async def test_user_code_that_exits_ends_its_replica(method):
-    replica = LocalReplica("a", Model)
-    async with LocalMesh(replica) as mesh:
-        set_process_directory(OneDeployment(mesh))
-        try:
-            with pytest.raises(RemoteError):
-                await DeploymentHandle("Model", "app").options(method_name=method).remote()
-        finally:
-            set_process_directory(None)
+def test_user_code_that_exits_ends_its_replica(served, replica, method):
+    with pytest.raises(RemoteError):
+        served.options(method_name=method).remote().result()
     assert [one.code for one in replica.left] == [3]
 
 
