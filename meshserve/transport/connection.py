@@ -123,8 +123,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Greets the peer."""
         self.transport = transport
-        if self.limits.lost_after_s:
-            _notice_a_lost_machine(transport.get_extra_info("socket"), self.limits.lost_after_s)
+        _set_up(transport.get_extra_info("socket"), self.limits.lost_after_s)
         wider = (LARGEST_WINDOW - DEFAULT_WINDOW).to_bytes(4, "big")
         self.write(settings_frame(self._settings) + frame(WINDOW_UPDATE, 0, 0, wider))
 
@@ -336,17 +335,21 @@ class Connection(asyncio.Protocol):
             stream.unblocked()
 
 
-def _notice_a_lost_machine(sock: socket.socket | None, seconds: int) -> None:
-    """A process that ends closes its connections; a machine that vanishes does not. The kernel keeps watch, which a
-    process that is busy answers as well as one that is not."""
+def _set_up(sock: socket.socket | None, lost_after_s: int) -> None:
+    """Small messages leave at once, which not every loop sees to by itself. And a process that ends closes its
+    connections, but a machine that vanishes does not: the kernel keeps watch, which a process that is busy answers as
+    well as one that is not."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not lost_after_s:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
-        ("TCP_KEEPIDLE", seconds // 2),
-        ("TCP_KEEPINTVL", seconds // 4),
+        ("TCP_KEEPIDLE", lost_after_s // 2),
+        ("TCP_KEEPINTVL", lost_after_s // 4),
         ("TCP_KEEPCNT", 2),
-        ("TCP_USER_TIMEOUT", seconds * 1000),
+        ("TCP_USER_TIMEOUT", lost_after_s * 1000),
     ):
         if hasattr(socket, name):  # not every system has them all
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -47,6 +47,7 @@ class Shapes(ShapesServiceServicer):
     def __init__(self):
         self.cancelled = asyncio.Event()
         self.written = 0
+        self.server = None
 
     async def Unary(self, request, context):
         match request.text:
@@ -84,6 +85,7 @@ class Shapes(ShapesServiceServicer):
 async def ours(check=nothing_to_check):
     """Our server; gives its servicer and address."""
     server, shapes = Server(check), Shapes()
+    shapes.server = server
     add_ShapesServiceServicer_to_server(shapes, server)
     port = server.bind("127.0.0.1", 0)
     await server.start()
@@ -304,6 +306,19 @@ async def test_a_server_that_ends_and_one_that_is_not_there():
     late = ShapesServiceStub(channel).Both()
     assert (await late.status()).code is grpc.StatusCode.UNAVAILABLE
     channel.close()
+
+
+async def test_small_messages_leave_at_once_whatever_the_loop_is():
+    async with ours() as (shapes, address):  # a loop of asyncio here, of uvloop in a process of the mesh
+        channel = await connect(address)
+        call = ShapesServiceStub(channel).Both()
+        await call.write(Note())
+        await call.read()
+        served = next(iter(shapes.server.connections))
+        for connection in (channel, served):
+            sock = connection.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        channel.close()
 
 
 async def test_closing_cancels_what_is_under_way():
