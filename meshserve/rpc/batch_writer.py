@@ -1,8 +1,8 @@
 """Writes messages to a stream, each carrying everything that was ready when it left.
 
 A message costs as much as several calls. What becomes ready in one step of the loop leaves together, and a frame
-alone leaves at once; but calls that come one by one in quick succession, as gRPC hands over those of an ingress, would
-still make a message each. So a message that would follow another within `PAUSE_S` waits for company, no longer than
+alone leaves at once; but calls that come one by one in quick succession, as those of many connections do, would still
+make a message each. So a message that would follow another within `PAUSE_S` waits for company, no longer than
 that, unless nothing else is in flight that could be it: Nagle's algorithm (RFC 896), with an end to the wait.
 What takes long, a stream or a slow call, could be it for hours; only what is `Young` is waited for.
 """
