@@ -1,8 +1,8 @@
 """Calls of users' gRPC methods, forwarded as bytes: one class, a coroutine for each shape of call.
 
-The hot path of the ingress. grpc.aio makes a task for every call, and these coroutines run in it: a unary call waits on
-one future and nothing else is made for it. Cancelling that task, as gRPC does when a client goes away or its deadline
-passes, cancels the call wherever it is.
+The hot path of the ingress. Its server makes a task for every call, and these coroutines run in it: a unary call waits
+on one future and nothing else is made for it. Cancelling that task, as the server does when a client goes away or its
+deadline passes, cancels the call wherever it is.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ message there and back: 430 us and 240 us of CPU on either side; by this package
 carry calls are read and written by the loop itself.
 
 What goes over the wire is gRPC as any other implementation has it (the specification "gRPC over HTTP/2", RFC 9113 and
-RFC 7541): every client can call this server, and generated stubs and servicers work with it unchanged. What it does
-not do: compression, TLS, proxies, name resolution, reconnecting. It is for the mesh's own processes; the ingress, which
-meets the world, is grpc.aio.
+RFC 7541): every client can call this server, and generated stubs and servicers work with it unchanged. The mesh's own
+servers are of this kind, the streams of sessions, and the gRPC ingress unless its options ask for more than there is
+here: no TLS, no interceptors, no HTTP proxies, no name resolution, no reconnecting.
 """

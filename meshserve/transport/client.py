@@ -13,7 +13,6 @@ from meshserve.transport.headers import Headers, Metadata, Status, request_heade
 from meshserve.transport.stream import Deserialize, Serialize, Stream
 
 REFUSED = Status(grpc.StatusCode.UNAVAILABLE, "the peer is going away")
-CANCELLED = Status(grpc.StatusCode.CANCELLED, "the call was cancelled from here")
 
 _RESETS = {
     ErrorCode.NO_ERROR: grpc.StatusCode.INTERNAL,
@@ -127,14 +126,6 @@ class ClientCall(Stream):
         while self._status is None:
             await self._change()
         return self._status
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self._status is not None
-
-    def cancel(self) -> None:
-        """Ends it from here."""
-        self.end_with(CANCELLED)
 
     def end_with(self, status: Status, code: ErrorCode = ErrorCode.CANCEL) -> None:
         """Ends it with a status; tells the server if that does not know."""

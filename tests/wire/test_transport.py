@@ -33,7 +33,7 @@ from meshserve.transport.frames import (
     settings_frame,
 )
 from meshserve.transport.headers import Status, block_of, request_headers
-from meshserve.transport.limits import Limits
+from meshserve.transport.limits import TRUSTED, Limits
 from meshserve.transport.server import Server, nothing_to_check
 
 pytestmark = pytest.mark.asyncio
@@ -82,12 +82,12 @@ class Shapes(ShapesServiceServicer):
 
 
 @asynccontextmanager
-async def ours(check=nothing_to_check):
-    """Our server; gives its servicer and address."""
-    server, shapes = Server(check), Shapes()
+async def serving(server, bind):
+    """Shapes at this server; gives them and its address."""
+    shapes = Shapes()
     shapes.server = server
     add_ShapesServiceServicer_to_server(shapes, server)
-    port = server.bind("127.0.0.1", 0)
+    port = bind()
     await server.start()
     try:
         yield shapes, f"127.0.0.1:{port}"
@@ -95,17 +95,16 @@ async def ours(check=nothing_to_check):
         await server.stop(0)
 
 
-@asynccontextmanager
-async def theirs():
-    """The same servicer on grpc.aio."""
-    server, shapes = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)]), Shapes()
-    add_ShapesServiceServicer_to_server(shapes, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield shapes, f"127.0.0.1:{port}"
-    finally:
-        await server.stop(0)
+def ours(check=nothing_to_check, limits=TRUSTED):
+    """Our server."""
+    server = Server(check, limits)
+    return serving(server, lambda: server.bind("127.0.0.1", 0))
+
+
+def theirs():
+    """The same on grpc.aio."""
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    return serving(server, lambda: server.add_insecure_port("127.0.0.1:0"))
 
 
 @asynccontextmanager
@@ -221,21 +220,43 @@ async def test_a_client_that_does_not_read_holds_its_server_up_and_nobody_else()
 
 
 async def test_calls_under_way_end_within_the_grace_of_a_stopping_server():
-    server, shapes = Server(), Shapes()
-    add_ShapesServiceServicer_to_server(shapes, server)
-    address = f"127.0.0.1:{server.bind('127.0.0.1', 0)}"
-    await server.start()
-    async with stub_to(address) as stub:
+    async with ours() as (shapes, address), stub_to(address) as stub:
         both = stub.Both()
         await both.write(Note(number=1))
         assert (await both.read()).number == 2
-        stopping = asyncio.create_task(server.stop(30))
+        stopping = asyncio.create_task(shapes.server.stop(30))
         await asyncio.sleep(0)
         await both.write(Note(number=2))
         assert (await both.read()).number == 4
         await both.done_writing()
         assert await both.read() is grpc.aio.EOF and await both.code() is grpc.StatusCode.OK
         await stopping
+
+
+async def test_a_stopping_server_takes_no_more_calls_of_our_client_and_ends_those_it_has():
+    async with ours() as (shapes, address):
+        channel = await connect(address)
+        call = ShapesServiceStub(channel).Both()
+        await call.write(Note(number=1))
+        assert (await call.read()).number == 2
+        stopping = asyncio.create_task(shapes.server.stop(30))
+        await asyncio.sleep(0)
+        refused = await asyncio.wait_for(ShapesServiceStub(channel).Both().status(), 10)
+        assert refused.code is grpc.StatusCode.UNAVAILABLE
+        await call.write(Note(number=2))
+        assert (await call.read()).number == 4
+        call.end_input()
+        assert (await call.status()).code is grpc.StatusCode.OK
+        await stopping
+        channel.close()
+
+
+async def test_a_client_that_sends_nothing_hears_of_its_refusal_all_the_same():
+    async with ours(lambda metadata: Status(grpc.StatusCode.UNAUTHENTICATED, "no")) as (_, address):
+        channel = await connect(address)
+        status = await asyncio.wait_for(ShapesServiceStub(channel).Both().status(), 10)
+        assert (status.code, status.details) == (grpc.StatusCode.UNAUTHENTICATED, "no")
+        channel.close()
 
 
 async def test_a_port_in_use_is_said():
@@ -368,11 +389,6 @@ async def test_a_client_that_reads_nothing_keeps_nobody_waiting():
 
 
 async def test_a_client_that_sends_more_than_its_window_is_sent_away():
-    server, shapes = Server(limits=Limits(window_bytes=100_000)), Shapes()
-    add_ShapesServiceServicer_to_server(shapes, server)
-    address = f"127.0.0.1:{server.bind('127.0.0.1', 0)}"
-    await server.start()
-
     def send():
         head = block_of(request_headers("/meshserve.tests.v1.ShapesService/Down", address, ()))
         wanted = framed(Note(text="wait").SerializeToString())
@@ -385,8 +401,8 @@ async def test_a_client_that_sends_more_than_its_window_is_sent_away():
                 answer += data
             return answer
 
-    assert b"more was sent than the window" in await in_thread(send)
-    await server.stop(0)
+    async with ours(limits=Limits(window_bytes=100_000)) as (_, address):
+        assert b"more was sent than the window" in await in_thread(send)
 
 
 async def test_pings_are_answered():
