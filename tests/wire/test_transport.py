@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import grpc
 import grpc.aio
 import pytest
-from raw_http2 import OneWay, answered_pings, exchange, framed
+from raw_http2 import UNARY, OneWay, answered_pings, exchange, framed
 from rpcs.v1.shapes_pb2 import Note
 from rpcs.v1.shapes_pb2_grpc import (
     ShapesServiceServicer,
@@ -390,7 +390,7 @@ async def test_a_client_that_reads_nothing_keeps_nobody_waiting():
 
 async def test_a_client_that_sends_more_than_its_window_is_sent_away():
     def send():
-        head = block_of(request_headers("/meshserve.tests.v1.ShapesService/Down", address, ()))
+        head = block_of(request_headers(UNARY, address, ()))
         wanted = framed(Note(text="wait").SerializeToString())
         host, _, port = address.rpartition(":")
         with socket.create_connection((host, int(port)), 10) as client:
