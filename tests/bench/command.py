@@ -18,8 +18,8 @@ from bench.scenario import Scenario
 from bench.session import Effort, Outcome, log_for, run_session
 from bench.target import LOAD_PROGRAMS, PRODUCT, TARGETS, Target
 
-FULL = Effort(seconds=4.0, warmup_s=1.0, idle_s=4.0)
-QUICK = Effort(seconds=2.0, warmup_s=1.0, idle_s=1.0)
+FULL = Effort(seconds=4.0, warmup_s=1.0, idle_s=4.0, tries=6)
+QUICK = Effort(seconds=2.0, warmup_s=1.0, idle_s=1.0, tries=1)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from bench.record import Record
 from bench.scenario import Goal, Scenario, Table
 from bench.session import Outcome, idle_in
 from bench.target import PRODUCT
-from bench.usage import OTHERS, Usage
+from bench.usage import OTHERS, Usage, others_share
 
 _ROLES_OF_A_REQUEST = ("proxy", "replica")
 _ERROR_CHARACTERS = 25
@@ -98,7 +98,7 @@ def _figures(outcome: Outcome | None, notes: _Notes) -> Row:
         mark = notes.mark(error[:400])
         return [f"{error[:_ERROR_CHARACTERS].strip()}… {mark}", "-", "-"]
     sample = outcome.sample
-    crowded = "~" if _others_share([outcome]) > _CROWDED else ""
+    crowded = "~" if others_share([outcome.usage]) > _CROWDED else ""
     mark = " " + notes.mark(sample.note) if sample.note else ""
     return [_number(sample.value) + crowded + mark, _number(sample.p50_ms), _number(sample.p99_ms)]
 
@@ -201,20 +201,13 @@ def _company(scenarios: Sequence[Scenario], record: Record, targets: Sequence[st
     for target in targets:
         outcomes = [outcome for scenario in scenarios if (outcome := record.of(target, scenario.name))]
         if any(outcome.sample for outcome in outcomes):
-            shares.append(f"{_others_share(outcomes):.0%} with {target}")
+            shares.append(f"{others_share(outcome.usage for outcome in outcomes):.0%} with {target}")
     if not shares:
         return ""
     return (
-        f"Of the CPU time that was used, other programs on this machine used {', '.join(shares)}; "
+        f"Of the CPU time that was used, other programs on this machine and its host used {', '.join(shares)}; "
         f"~ marks figures at which it was more than {_CROWDED:.0%}."
     )
-
-
-def _others_share(outcomes: Sequence[Outcome]) -> float:
-    """The part of the machine's busy time that was not ours."""
-    others_s = sum(outcome.usage[OTHERS].cpu_s for outcome in outcomes if outcome.usage)
-    all_s = sum(used.cpu_s for outcome in outcomes for used in outcome.usage.values())
-    return others_s / all_s if all_s else 0.0
 
 
 def _each_mb(usage: Usage) -> float:

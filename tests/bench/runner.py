@@ -15,17 +15,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.catalogue import SCENARIOS
 from bench.process import adopt_orphans, end_with_parent
-from bench.sample import Sample
+from bench.quiet import Measured, measure_quietly
 from bench.scenario import Scenario
 from bench.system import RunningSystem
-from bench.usage import Meter
+from bench.usage import Meter, Usage
 
 
 class Reporter:
@@ -66,6 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, required=True, help="of each measurement")
     parser.add_argument("--warmup", type=float, required=True, help="seconds before each measurement")
     parser.add_argument("--idle", type=float, required=True, help="seconds to watch the system at rest; 0 for not")
+    parser.add_argument("--tries", type=int, required=True, help="of a measurement that others disturb")
     parser.add_argument("--scratch", type=Path, required=True, help="directory for sockets and Ray's files")
     parser.add_argument("--http-port", type=int, required=True)
     parser.add_argument("--grpc-port", type=int, required=True)
@@ -83,30 +84,34 @@ def _run(scenario: Scenario, system: RunningSystem, arguments: argparse.Namespac
     try:
         if scenario.application:
             system.use(scenario.application)
-        sample, meter = _measure(scenario, system, arguments)
+        sample, usage = _measure(scenario, system, arguments)
     except Exception as error:  # Around somebody else's code: a target that fails at one scenario goes on to the next.
         if scenario.application:
             system.forget(scenario.application)
         report.tell("failed", scenario=scenario.name, error=f"{type(error).__name__}: {error}")
     else:
-        report.tell("sample", scenario=scenario.name, sample=asdict(sample), usage=_usage(meter))
+        report.tell("sample", scenario=scenario.name, sample=asdict(sample), usage=_as_json(usage))
 
 
-def _measure(scenario: Scenario, system: RunningSystem, arguments: argparse.Namespace) -> tuple[Sample, Meter]:
-    if scenario.warmed:
-        scenario.measure(system, arguments.warmup)
-    meter = Meter()
-    return scenario.measure(system, arguments.seconds), meter
+def _measure(scenario: Scenario, system: RunningSystem, arguments: argparse.Namespace) -> Measured:
+    def measure() -> Measured:
+        meter = Meter()
+        return scenario.measure(system, arguments.seconds), meter.read()
+
+    if not scenario.warmed:
+        return measure()
+    scenario.measure(system, arguments.warmup)
+    return measure_quietly(measure, arguments.tries)
 
 
 def _report_idle(seconds: float, report: Reporter) -> None:
     meter = Meter()
     time.sleep(seconds)
-    report.tell("idle", seconds=seconds, usage=_usage(meter))
+    report.tell("idle", seconds=seconds, usage=_as_json(meter.read()))
 
 
-def _usage(meter: Meter) -> dict[str, Any]:
-    return {role: asdict(usage) for role, usage in meter.read().items()}
+def _as_json(usage: Mapping[str, Usage]) -> dict[str, Any]:
+    return {role: asdict(used) for role, used in usage.items()}
 
 
 if __name__ == "__main__":

@@ -46,11 +46,13 @@ class Effort:
         seconds: of each measurement.
         warmup_s: before each measurement.
         idle_s: watching the system at rest at a session's end; 0 for not.
+        tries: how often to measure a row while others disturb it.
     """
 
     seconds: float
     warmup_s: float
     idle_s: float
+    tries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def _command(target: Target, names: Mapping[str, float], effort: Effort, scratch
         f"--seconds={effort.seconds}",
         f"--warmup={effort.warmup_s}",
         f"--idle={effort.idle_s}",
+        f"--tries={effort.tries}",
         f"--scratch={scratch}",
         f"--http-port={_free_port()}",
         f"--grpc-port={_free_port()}",

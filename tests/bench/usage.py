@@ -5,7 +5,7 @@ Roles are read off process titles: Ray sets an actor's to its class, and every t
 """
 
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,8 @@ class Meter:
         """Usage by role since then; a process that has ended in between is not counted.
 
         The role `driver` is this process, `client` its load generators, `ray` everything of Ray's own, and `others`
-        are the programs on the machine that have nothing to do with us and spoil our figures.
+        are the programs on the machine that have nothing to do with us and spoil our figures; on a virtual machine
+        also its neighbours, as far as they took time in which it had something to do.
         """
         usage: dict[str, Usage] = {"client": Usage(_clients_cpu_s() - self._clients_before, 0, 0)}
         busy_s = _machine_cpu_s() - self._machine_before
@@ -63,6 +64,13 @@ class Meter:
             )
         ours_s = sum(used.cpu_s for used in usage.values())
         return {**usage, OTHERS: Usage(max(0.0, busy_s - ours_s), 0, 0)}
+
+
+def others_share(usages: Iterable[Mapping[str, Usage]]) -> float:
+    """The part of the machine's busy time that was not ours."""
+    used = [(role, one.cpu_s) for usage in usages for role, one in usage.items()]
+    all_s = sum(cpu_s for _, cpu_s in used)
+    return sum(cpu_s for role, cpu_s in used if role == OTHERS) / all_s if all_s else 0.0
 
 
 def _processes() -> list[Process]:
@@ -87,6 +95,6 @@ def _clients_cpu_s() -> float:
 
 
 def _machine_cpu_s() -> float:
-    """CPU seconds of all cores together that were neither idle nor waiting for a disk."""
-    user, nice, system, _idle, _wait, irq, soft_irq, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
-    return (user + nice + system + irq + soft_irq) / TICKS_PER_S
+    """CPU seconds of all cores together that were neither idle nor waiting for a disk, those stolen included."""
+    user, nice, system, _idle, _wait, irq, soft_irq, stolen = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + soft_irq + stolen) / TICKS_PER_S
