@@ -26,8 +26,9 @@ SHARED_FROM_BYTES = 128 << 10
 """Values from this size on go through shared memory between processes of one machine; measured where the ways cross."""
 
 LARGE_ITEM_BYTES = 16 << 20
-"""Items of streams from this size on that are not in shared memory wait at their replica until they are asked for,
-through Ray's object store: 1 GB took 31 s in a session. Asking takes some 10 ms, in which smaller ones have come."""
+"""Items of streams from this size on that are not in shared memory go through Ray's object store: those of output wait
+at their replica until they are asked for, those of input are brought to it. 1 GB took 31 s in a session. Either takes
+some 10 ms more, in which smaller ones have come."""
 
 CREDIT_BYTES = 4096
 """What one credit of a stream is worth; an item costs at least one."""

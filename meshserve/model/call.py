@@ -82,6 +82,26 @@ class SharedPayload(Payload):
 
 
 @dataclass(slots=True)
+class BroughtPayload(Payload):
+    """A claim on an item that Ray brings to whoever cannot read it in shared memory; it costs what its value does.
+
+    Attributes:
+        value_bytes: the size of the value.
+        nearby: the value in shared memory; None where there was no room.
+        bring: brings it to the replica with this actor's name, where it waits under the key in the claim.
+    """
+
+    value_bytes: int = 0
+    nearby: SharedPayload | None = None
+    bring: Callable[[str], None] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the value, not of the claim on it."""
+        return self.value_bytes
+
+
+@dataclass(slots=True)
 class GrpcCallInfo:
     """The gRPC side of a call that entered by the gRPC ingress.
 

@@ -15,15 +15,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from meshserve.model.call import Payload, SharedPayload
 from meshserve.model.failure import Failure
 from meshserve.rpc.attachments import attachments
+from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.segments import segment_pool
 from meshserve.settings import LARGE_ITEM_BYTES
-from meshserve.wire.claims import Claim, encode_claim
+from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.failures import exception_of
 from meshserve.wire.values import decode_value, owned
 
@@ -33,6 +35,36 @@ KEEP_S = 600.0
 
 DEPOSIT_TIMEOUT_S = 60.0
 """How long a call waits for its large arguments; Ray moves a gigabyte between nodes in less."""
+
+SWEEP_S = 15.0
+"""How often what has waited for too long is looked for, while anything waits."""
+
+
+@dataclass(slots=True)
+class ArrivingPayload(Payload):
+    """A claim on an item of input that Ray brings here; it costs what its value does.
+
+    Attributes:
+        value_bytes: the size of the value.
+        arrival: the value, once it is here.
+    """
+
+    value_bytes: int = 0
+    arrival: Future[Payload] = field(default_factory=Future)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the value, not of the claim on it."""
+        return self.value_bytes
+
+    async def arrived(self) -> Payload:
+        """Waits for the value.
+
+        Raises:
+            TimeoutError: it did not come.
+        """
+        async with asyncio.timeout(DEPOSIT_TIMEOUT_S):
+            return await asyncio.shield(asyncio.wrap_future(self.arrival))
 
 
 class Kept:
@@ -49,6 +81,7 @@ class Kept:
         self._results: dict[str, tuple[float, Future[tuple[Payload | None, Failure | None]]]] = {}
         self._cancels: dict[str, Callable[[], None]] = {}
         self._lock = threading.Lock()
+        self._sweeping = False
 
     def expect(self, key: str, cancel: Callable[[], None]) -> None:
         """A result will be kept; `cancel` ends the call that makes it, should the reference to it be cancelled."""
@@ -58,7 +91,7 @@ class Kept:
         """Keeps a result, or why there is none."""
         self._cancels.pop(key, None)
         self._future(key).set_result((payload, failure))
-        self._drop_old()
+        self._sweep_in_time()
 
     async def collect(self, key: str) -> Any:
         """Waits for a result and gives it away; raises what the call raised. Cancelled, it cancels the call."""
@@ -79,11 +112,9 @@ class Kept:
 
     def keep_parcel(self, key: str, payload: Payload) -> None:
         """Keeps a large result until it is released."""
-        limit = self._now() - KEEP_S
         with self._lock:
             self._parcels[key] = (self._now(), payload)
-            for old in [old for old, (since, _) in self._parcels.items() if since < limit]:
-                del self._parcels[old]  # its caller has died without a word
+        self._sweep_in_time()
 
     def store(self, payload: Payload) -> SharedPayload | None:
         """Keeps a copy of a large item of a stream; None where nobody can ask for it. See `wire.values.Store`."""
@@ -113,12 +144,12 @@ class Kept:
             self._parcels.pop(key, None)
 
     def deposit(self, key: str, payload: Payload) -> None:
-        """Large arguments have arrived. If their call was refused or has ended, nobody takes them: they go in time."""
-        self._deposit(key).set_result(payload)
-        limit = self._now() - DEPOSIT_TIMEOUT_S
-        with self._lock:
-            for old in [old for old, (since, future) in self._deposits.items() if since < limit and future.done()]:
-                del self._deposits[old]
+        """Large arguments, or an item of input, have arrived.
+
+        If their call was refused or has ended, nobody takes them: they go in time.
+        """
+        self._meet(key).set_result(payload)
+        self._sweep_in_time()
 
     def deposited(self, key: str, timeout_s: float = DEPOSIT_TIMEOUT_S) -> Payload:
         """Waits for large arguments, on a worker thread, and takes them.
@@ -127,14 +158,25 @@ class Kept:
             TimeoutError: they did not come.
         """
         try:
-            return self._deposit(key).result(timeout_s)
+            return self._meet(key).result(timeout_s)
         finally:
             with self._lock:
                 self._deposits.pop(key, None)
 
-    def _deposit(self, key: str) -> Future[Payload]:
+    def arriving(self, claim: Payload) -> ArrivingPayload:
+        """An item of input that was or will be deposited; takes it as soon as it is here."""
+        named = decode_claim(claim)
+        return ArrivingPayload(claim.body, claim.encoding, (), named.size_bytes, self._meet(named.key))
+
+    def _meet(self, key: str) -> Future[Payload]:
+        """Where who brings a value and who takes it meet: whoever comes second leaves nothing behind."""
         with self._lock:
-            return self._deposits.setdefault(key, (self._now(), Future()))[1]
+            waiting = self._deposits.pop(key, None)
+            if waiting is not None:
+                return waiting[1]
+            future: Future[Payload] = Future()
+            self._deposits[key] = (self._now(), future)
+            return future
 
     def _future(self, key: str) -> Future[tuple[Payload | None, Failure | None]]:
         with self._lock:
@@ -142,11 +184,34 @@ class Kept:
                 self._results[key] = (self._now(), Future())
             return self._results[key][1]
 
-    def _drop_old(self) -> None:
-        limit = self._now() - KEEP_S
+    # -- what nobody comes for -----------------------------------------------------------------------------------
+
+    def drop_old(self) -> bool:
+        """Drops what has waited for too long: its caller has died without a word, or its call has ended.
+
+        Returns:
+            Whether anything is left.
+        """
+        now = self._now()
         with self._lock:
+            for key in [key for key, (since, _) in self._parcels.items() if since < now - KEEP_S]:
+                del self._parcels[key]
+            for key in [key for key, (since, _) in self._deposits.items() if since < now - DEPOSIT_TIMEOUT_S]:
+                del self._deposits[key]
             for key, (since, future) in tuple(self._results.items()):
-                if since > limit:
-                    break  # in order of age
-                if future.done():
+                if since < now - KEEP_S and future.done():
                     del self._results[key]
+            return bool(self._parcels or self._deposits or self._results)
+
+    def _sweep_in_time(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            io_thread().call_soon(self._sweep_later)
+
+    def _sweep_later(self) -> None:
+        io_thread().loop.call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = self.drop_old()
+        if self._sweeping:
+            self._sweep_later()

@@ -11,7 +11,7 @@ from typing import Any
 
 from meshserve.model.call import Call, CallKind, Encoding, Payload
 from meshserve.replica.adapter import Invocation
-from meshserve.replica.kept import Kept
+from meshserve.replica.kept import ArrivingPayload, Kept
 from meshserve.replica.running import Running
 from meshserve.replica.user_code import UserCode
 from meshserve.routing.response import interop
@@ -177,7 +177,7 @@ def _needs_stream(method: str) -> TypeError:
 async def _values(invocation: Invocation) -> AsyncIterator[Any]:
     """The decoded input items of a call that streams in."""
     async for item in invocation.inputs():
-        yield decode_value(item)
+        yield await decoded_apart(await item.arrived() if isinstance(item, ArrivingPayload) else item)
 
 
 async def _send_async(invocation: Invocation, items: AsyncIterator[Any], store: Store | None) -> None:

@@ -140,7 +140,8 @@ class SessionEnd:
         found = read_in_place(items)
         if fed is not None and len(found) < len(items):
             fed.cancel()  # its caller has ended, and cannot be told
-        return found
+        kept = self._door.kept
+        return [kept.arriving(item) if item.encoding is Encoding.CLAIM else item for item in found]
 
     def _start(self, frame: replica_pb2.StartFrame) -> None:
         if frame.reserve:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
-from meshserve.model.call import Call, Encoding, Finish, Payload
+from meshserve.model.call import BroughtPayload, Call, Encoding, Finish, Payload
 from meshserve.model.failure import Failure
 from meshserve.routing.service import Reply, ReplyStream, item_cost
 from meshserve.routing.slot import HeldSlot, SlotOwner
+from meshserve.rpc.segments import promised
 from meshserve.settings import INITIAL_CREDITS
 from meshserve.telemetry.caller import RouterMetrics
 from meshserve.wire.values import encode_value
@@ -173,9 +174,13 @@ class FlightInput:
         if replica is not None and replica.session is not None:
             replica.session.input_ready(self.flight)
 
-    def take_unsent(self) -> list[Payload]:
-        """Items to write now; they are forgotten once the call was accepted."""
-        items = self.kept[self.next_index :]
+    def take_unsent(self, shares_memory: bool) -> list[Payload]:
+        """Items to write now; they are forgotten once the call was accepted.
+
+        Args:
+            shares_memory: whether the replica can read this process's.
+        """
+        items = [self._as_sent(item, shares_memory) for item in self.kept[self.next_index :]]
         stream = self.flight.stream
         if stream is not None and stream.accepted:
             self.kept.clear()
@@ -183,6 +188,15 @@ class FlightInput:
         else:
             self.next_index = len(self.kept)
         return items
+
+    def _as_sent(self, item: Payload, shares_memory: bool) -> Payload:
+        if type(item) is not BroughtPayload:
+            return promised(item) if shares_memory else item
+        if shares_memory and item.nearby is not None:
+            return promised(item.nearby)
+        assert item.bring is not None and self.flight.replica is not None
+        item.bring(self.flight.replica.target.actor_name)
+        return Payload(item.body, item.encoding)
 
     def rewind(self) -> None:
         """Begins again, after a rejection."""

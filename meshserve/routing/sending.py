@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from meshserve.errors import UpstreamDiedError
-from meshserve.model.call import BorrowedPayload, Call, CallKind, Payload, SharedPayload
+from meshserve.model.call import BorrowedPayload, BroughtPayload, Call, CallKind, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.routing.arguments import EncodedArguments, Upstream
 from meshserve.routing.crossing import to_io
@@ -22,7 +22,7 @@ from meshserve.routing.service import ReplyStream, Service, SingleItem
 from meshserve.rpc.io_thread import io_thread
 from meshserve.rpc.lending import in_loop, lend, settled, settled_apart, threads
 from meshserve.rpc.segments import segment_pool
-from meshserve.settings import INLINE_LIMIT_BYTES
+from meshserve.settings import INLINE_LIMIT_BYTES, LARGE_ITEM_BYTES
 from meshserve.wire.buffers import APART_FROM_BYTES
 from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.failures import exception_of, failure_of
@@ -202,12 +202,30 @@ def _of_downstream(failure: Failure, call: Call) -> Failure:
     return failure_of(UpstreamDiedError(message, exception_of(failure)))
 
 
+def _store_item(payload: Payload) -> Payload | None:
+    """Puts a large item of input where its callee reads it; None where it rides the session. Blocks for a copy.
+
+    As arguments do: in shared memory, and through the object store to others, or at once where there is no room.
+    """
+    nearby = segment_pool().store(payload)
+    if payload.size_bytes < LARGE_ITEM_BYTES or not claims_lately_usable():
+        return nearby
+    bridge = interop()
+    if nearby is not None:
+        key, bring = decode_claim(nearby.claim).key, partial(_deposit_later, nearby)
+    else:
+        key = uuid4().hex
+        bring = partial(bridge.deposit, key, bridge.put_parcel(payload))
+    claim = encode_claim(Claim("", key, payload.size_bytes))
+    return BroughtPayload(claim.body, claim.encoding, (), payload.size_bytes, nearby, bring)
+
+
 async def _pump(items: AsyncIterator[Any], started: Future[ReplyStream], response: Any) -> None:
     """Sends what an asynchronous generator makes, as the callee has room."""
     stream = await asyncio.wrap_future(started)
     try:
         async for item in items:
-            payload = await settled_apart(encode_value(item, lend))
+            payload = await settled_apart(encode_value(item, lend), _store_item)
             if not await asyncio.wrap_future(io_thread().submit(stream.send(payload))):
                 return
         to_io(stream.end_input)
@@ -220,7 +238,7 @@ def _pump_sync(items: Iterator[Any], started: Future[ReplyStream], response: Any
     stream = started.result()
     try:
         for item in items:
-            if not io_thread().submit(stream.send(encode_value(item, segment_pool().store))).result():
+            if not io_thread().submit(stream.send(encode_value(item, _store_item))).result():
                 return
         to_io(stream.end_input)
     except Exception as error:  # noqa: BLE001 - the caller's generator may raise anything; the response carries it

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeAlias
 
-from meshserve.model.call import Call, Finish, Payload, SharedPayload
+from meshserve.model.call import BroughtPayload, Call, Finish, Payload, SharedPayload
 from meshserve.model.failure import Failure, FailureKind
 from meshserve.model.targets import ReplicaTarget
 from meshserve.settings import LARGEST_BODY_BYTES
@@ -349,7 +349,7 @@ def item_cost(item: Payload) -> int:
     Raises:
         ValueError: no message can carry it.
     """
-    if item.size_bytes > LARGEST_BODY_BYTES and type(item) is not SharedPayload:
+    if item.size_bytes > LARGEST_BODY_BYTES and not isinstance(item, SharedPayload | BroughtPayload):
         raise ValueError(too_large("an item", item.size_bytes))
     return credit_cost(item.size_bytes)
 

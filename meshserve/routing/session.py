@@ -26,7 +26,6 @@ from meshserve.routing.flight import Flight, Stage
 from meshserve.routing.service import too_large
 from meshserve.rpc.attachments import MEMORY_KEY, attachments, can_read, memory_probe, read_in_place
 from meshserve.rpc.batch_writer import BatchWriter, Young
-from meshserve.rpc.segments import promised
 from meshserve.rpc.token import token_metadata
 from meshserve.settings import INITIAL_CREDITS, LARGEST_BODY_BYTES, SESSION_MESSAGE_BYTES
 from meshserve.telemetry.caller import CALLER, SessionMetrics
@@ -280,9 +279,7 @@ class Session:
             return 0
         del self._inputs[call_id]
         assert flight.input is not None
-        items = flight.input.take_unsent()
-        if self._shares_memory:
-            items = [promised(item) for item in items]
+        items = flight.input.take_unsent(self._shares_memory)
         add_items(message.items, call_id, items, flight.input.encoding)
         if flight.input.ended:
             message.ends.append(call_id)

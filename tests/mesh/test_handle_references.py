@@ -37,6 +37,10 @@ class Preprocessor:
         for i in range(count):
             yield np.full(megabytes << 20, i, dtype=np.uint8)
 
+    async def stream_to(self, name, megabytes, count):
+        downstream = serve.get_deployment_handle(name, "references").options(stream=True)
+        return [last async for last in downstream.last_ones.remote(self.arrays(megabytes, count))]
+
     async def when_finished(self):
         return self.finished_at
 
@@ -67,6 +71,10 @@ class Downstream:
 
     async def length(self, data):
         return len(data)
+
+    async def last_ones(self, arrays):
+        async for array in arrays:
+            yield array.size, int(array[-1])
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
@@ -201,3 +209,4 @@ def test_large_items_without_shared_memory_come_by_the_object_store(handles):
     arrays = handles["Elsewhere"].options(stream=True).arrays.remote(20, 3)
     assert [(array.size, int(array[-1])) for array in arrays] == [(20 << 20, i) for i in range(3)]
     assert handles["Ingress"].sizes.remote(20, 3).result() == [(20 << 20, i) for i in range(3)]
+    assert handles["Elsewhere"].stream_to.remote("Downstream", 20, 3).result() == [(20 << 20, i) for i in range(3)]

@@ -20,14 +20,15 @@ import pytest
 from conditions import until
 from replicas import LocalMesh, LocalReplica, call, on_io
 
-from meshserve.model.call import CallKind, Encoding, Payload, SharedPayload
+from meshserve.model.call import BroughtPayload, CallKind, Encoding, Payload, SharedPayload
+from meshserve.model.options import DeploymentOptions
 from meshserve.replica.kept import DEPOSIT_TIMEOUT_S, Kept
 from meshserve.routing.service import CallFailed, ReplyStream
 from meshserve.rpc.attachments import Attachments, can_read, memory_probe
 from meshserve.rpc.segments import IDLE_S, PROMISE_S, SegmentPool, segment_pool
 from meshserve.telemetry.caller import SessionMetrics
 from meshserve.telemetry.catalogue import SESSION_SENT
-from meshserve.wire.claims import decode_claim, encode_claim
+from meshserve.wire.claims import Claim, decode_claim, encode_claim
 from meshserve.wire.values import (
     Hole,
     decode_arguments,
@@ -391,7 +392,9 @@ def test_arguments_that_nobody_came_for_are_dropped() -> None:
     assert decode_value(kept.deposited("taken")) == 2
     clock.now += DEPOSIT_TIMEOUT_S + 1
     kept.deposit("new", encode_value(3))
+    assert kept.drop_old(), "the new one waits still"
     assert decode_value(kept.deposited("new")) == 3
+    assert not kept.drop_old()
     with pytest.raises(TimeoutError):
         kept.deposited("refused", timeout_s=0)
 
@@ -465,6 +468,62 @@ async def test_large_items_reach_another_machine_in_the_session() -> None:
         assert await stream.send(encode_value(ones(MB), segment_pool().store))
         stream.end_input()
         assert [decode_value(item)[0] for item in await taken_all(stream)] == [MB]
+
+
+def brought(value: np.ndarray, told: list[str], nearby: SharedPayload | None = None) -> BroughtPayload:
+    """An item of input that Ray would bring; the replica that is to have it is told instead."""
+    claim = encode_claim(Claim("", "the-key", value.nbytes))
+    return BroughtPayload(claim.body, claim.encoding, (), value.nbytes, nearby, told.append)
+
+
+@on_io
+@without_shared_memory
+async def test_input_that_is_brought_in_another_way_keeps_its_place_among_the_items() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        made, told = call("sums", kind=CallKind.BIDI_STREAM), []
+        stream = mesh.router.stream(made)
+        assert await stream.send(encode_value(ones(10)))
+        assert await stream.send(brought(ones(8 * MB), told, stored(SegmentPool(100 * MB), ones(8 * MB))))
+        replica.door.kept.deposit("the-key", encode_value(ones(8 * MB)))
+        assert await stream.send(encode_value(ones(20)))
+        stream.end_input()
+        assert [decode_value(item)[0] for item in await taken_all(stream)] == [10, 8 * MB, 20]
+        assert told == [replica.target.actor_name]
+        assert not replica.door.kept.drop_old(), "what was taken is not held"
+
+
+@on_io
+async def test_a_replica_waits_for_input_that_is_brought_later_unless_it_can_read_it_nearby() -> None:
+    async with LocalMesh(replica := LocalReplica("a", Model)) as mesh:
+        told: list[str] = []
+        stream = mesh.router.stream(call("sums", kind=CallKind.BIDI_STREAM))
+        assert await stream.send(brought(ones(8 * MB), told, stored(segment_pool(), ones(8 * MB))))
+        (first,) = await stream.take()
+        assert decode_value(first)[0] == 8 * MB and not told
+        assert await stream.send(brought(ones(9 * MB), told))
+        await until(lambda: told == [replica.target.actor_name])
+        replica.door.kept.deposit("the-key", encode_value(ones(9 * MB)))
+        (second,) = await stream.take()
+        assert decode_value(second)[0] == 9 * MB
+        stream.end_input()
+        assert not await taken_all(stream)
+
+
+@on_io
+async def test_input_is_brought_to_the_replica_that_took_the_call_after_another_had_refused() -> None:
+    full = LocalReplica("full", Model, options=DeploymentOptions(max_ongoing_requests=1))
+    async with LocalMesh(full) as mesh:
+        full.admission.admit()
+        told: list[str] = []
+        stream = mesh.router.stream(call("sums", kind=CallKind.BIDI_STREAM))
+        assert await stream.send(brought(ones(8 * MB), told))
+        stream.end_input()
+        await until(lambda: len(told) == 1)
+        full.door.kept.deposit("the-key", encode_value(ones(8 * MB)))
+        full.admission.release()
+        await until(lambda: len(told) == 2)
+        full.door.kept.deposit("the-key", encode_value(ones(8 * MB)))
+        assert [decode_value(item)[0] for item in await taken_all(stream)] == [8 * MB]
 
 
 @on_io
