@@ -13,7 +13,7 @@ from random import Random
 from typing import Protocol
 
 from meshserve.routing.flight import Flight
-from meshserve.routing.models import ModelIndex
+from meshserve.routing.models import ModelIndex, home
 from meshserve.routing.open_replicas import OpenReplicas
 from meshserve.routing.replica import Replica
 
@@ -103,8 +103,8 @@ class Policy(Protocol):
 class ModelAware:
     """A policy, for calls with and without a model.
 
-    A call for a model goes to replicas that hold it, else to those with the fewest models, which then load it; if none
-    of those has room it waits for one, at most for the window; then it goes wherever there is room.
+    A call for a model goes to replicas that hold it, else to its home among those with the fewest models, which then
+    loads it; if none of those has room it waits for one, at most for the window; then it goes wherever there is room.
 
     Args:
         policy: picks among the replicas that suit.
@@ -139,7 +139,7 @@ class ModelAware:
             return None
         if waited_s < self._window_s:
             suited = [replica for replica in self._models.emptiest() if replica.has_room]
-            chosen = self._policy.pick_among(flight, suited) if suited else None
+            chosen = home(model, suited) if suited else None
         else:
             chosen = self._policy.pick(flight, self._open, waited_s)
         if chosen is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from meshserve.core.hashing import hash_text
 from meshserve.routing.replica import Replica
 
 
@@ -71,3 +72,15 @@ class ModelIndex:
                 counts[replica] += 1
         fewest = min(counts.values(), default=0)
         return [replica for replica, count in counts.items() if count == fewest]
+
+
+def home(model: str, replicas: Sequence[Replica]) -> Replica:
+    """Where a model is loaded that nobody is known to hold: one of the nearest, and the same for every caller.
+
+    A caller hears what a replica holds when it talks to it, or from the controller after a while. Until then a proxy
+    and a handle that choose alike find the one that the other has had load the model (highest random weight hashing).
+
+    Args:
+        replicas: those that may be chosen; at least one.
+    """
+    return min(replicas, key=lambda replica: (replica.tier, hash_text(f"{model}\n{replica.target.tag}")))

@@ -202,6 +202,14 @@ async def test_the_first_calls_for_a_model_share_one_load():
 
 
 @in_virtual_time
+async def test_callers_that_know_of_no_holder_have_a_model_loaded_at_the_same_replica():
+    replicas = [FakeReplica(tag, loads_models=True) for tag in "abcd"]
+    for router in FakeMesh(replicas, routers=5).routers:
+        await router.unary(call(multiplexed_model_id="m"))
+    assert sorted(replica.served for replica in replicas) == [0, 0, 0, 5]
+
+
+@in_virtual_time
 async def test_new_models_go_to_the_replicas_with_the_fewest():
     replicas = [FakeReplica(tag, loads_models=True) for tag in "abcd"]
     mesh = FakeMesh(replicas)
