@@ -231,6 +231,15 @@ class DeploymentHandle(Generic[T]):
             _sync=self._sync,
         )
 
+    def __eq__(self, other: object) -> bool:
+        """Handles are equal that call the same method with the same options."""
+        if not isinstance(other, DeploymentHandle):
+            return NotImplemented
+        return self.deployment_id == other.deployment_id and self._options == other._options
+
+    def __hash__(self) -> int:
+        return hash((self.deployment_id, self._options))
+
     def __getattr__(self, name: str) -> DeploymentHandle[Any]:
         """A handle that calls the method of that name.
 

@@ -486,6 +486,9 @@ async def test_a_handle_survives_pickling_and_probing(served):
     for other in copies:
         assert await other.add.remote(1) == 1
         assert other.handle_id != served.handle_id
+        assert other == served and hash(other) == hash(served)
+    assert served.add == served.options(stream=True).add.options(stream=False) != served
+    assert served.options(session_id="s") != served != "served"
     assert not hasattr(served, "__array__")
     assert await served.__call__.remote("x") == "x"
     with pytest.raises(MeshServeException, match="not serializable"):
