@@ -45,6 +45,25 @@ async def test_a_session_that_is_idle_for_five_minutes_is_closed_and_the_next_ca
 
 
 @in_virtual_time
+async def test_there_is_one_session_for_each_pair_that_talks_and_none_when_all_rest():
+    replicas = [FakeReplica(str(number)) for number in range(20)]
+    callers = FakeMesh(replicas, routers=5).routers
+
+    def open_sessions() -> list[int]:
+        return [sum(not session.closed for session in replica.sessions) for replica in replicas]
+
+    for caller in callers[:2]:
+        await caller.unary(fake_call())
+    assert sum(open_sessions()) == 2, "of those that have called, each to the replica it called"
+    for caller in callers:
+        for _ in range(200):
+            await caller.unary(fake_call())
+    assert open_sessions() == [len(callers)] * len(replicas)
+    await asyncio.sleep(IDLE_S + 2 * SWEEP_S)
+    assert not any(open_sessions())
+
+
+@in_virtual_time
 async def test_a_long_call_keeps_its_session():
     replica = FakeReplica("a", 3 * IDLE_S)
     mesh = FakeMesh([replica])
