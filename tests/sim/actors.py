@@ -3,47 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meshserve.core import actions as ac
 from meshserve.core import events as ev
 from meshserve.model.ids import ActorId, DeploymentId
+from sim.fakes import Answer, FakeActor, twin
 
 if TYPE_CHECKING:
     from sim.world import World
 
 
-@dataclass
-class FakeActor:
-    """One actor as it really is.
-
-    Attributes:
-        watched: the controller that runs now hears of its death.
-    """
-
-    id: ActorId
-    alive: bool = True
-    ready: bool = False
-    watched: bool = True
-
-
 class Actors:
     """All actors of a world."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self) -> None:
         self.all: dict[ActorId, FakeActor] = {}
-        self._effects: dict[type[Any], Callable[[Any], None]] = {
-            ac.StartActor: self._start,
-            ac.FindActor: self._find,
-            ac.CheckActor: self._check,
-            ac.KillActor: self._kill,
-        }
 
-    def perform(self, action: ac.StartActor | ac.FindActor | ac.CheckActor | ac.KillActor) -> None:
+    def fork(self) -> Actors:
+        """The same actors, with a future of their own."""
+        fork = Actors()
+        fork.all = {one.id: twin(one) for one in self.all.values()}
+        return fork
+
+    def perform(self, world: World, action: ac.StartActor | ac.FindActor | ac.CheckActor | ac.KillActor) -> None:
         """An action takes effect after a while."""
-        self._effects[type(action)](action)
+        _EFFECTS[type(action)](world, action)
 
     def alive(self, deployment: DeploymentId | None = None) -> list[FakeActor]:
         """Actors that exist, of one deployment or of all."""
@@ -53,77 +38,90 @@ class Actors:
         """Whether an actor can be used."""
         return actor in self.all and self.all[actor].alive and self.all[actor].ready
 
-    def die(self, actor: FakeActor) -> None:
+    def die(self, world: World, actor: FakeActor) -> None:
         """An actor ends by itself."""
         if actor.alive:
             actor.alive = actor.ready = False
             if actor.watched:
-                self._tell(0.1, ev.ActorDied(actor.id))
+                _tell(world, 0.1, ev.ActorDied(actor.id))
 
     def unwatch(self) -> None:
         """The controller that watched them is gone."""
         for actor in self.all.values():
             actor.watched = False
 
-    def _tell(self, mean_s: float, event: ev.ActorEvent) -> None:
-        self._world.at(self._world.soon(mean_s), self._world.answer(event))
 
-    def _start(self, action: ac.StartActor) -> None:
-        world, there = self._world, self.all.get(action.actor)
-        assert there is None or not there.alive, f"{action.actor} is there and made again"
-        actor = self.all[action.actor] = FakeActor(action.actor)
-        fails = action.options.name in world.bad_actors or world.rng.random() < world.faults.constructor_fails
-        ready = world.answer(ev.ActorReady(actor.id))
-        failed = world.answer(ev.ActorFailed(actor.id, "ValueError: the constructor raised"))
+def _tell(world: World, mean_s: float, event: ev.ActorEvent) -> None:
+    world.at(world.soon(mean_s), type(world).give, world.answer(event))
 
-        def constructed() -> None:
-            if actor.alive and not fails:
-                actor.ready = True
-                ready()
-            elif actor.alive:
-                actor.alive = False
-                failed()
 
-        world.at(world.soon(1.0), constructed)
-        if world.faults.life_s:
-            world.at(world.rng.expovariate(1 / world.faults.life_s), lambda: self._end_of_life(actor))
+def _start(world: World, action: ac.StartActor) -> None:
+    there = world.actors.all.get(action.actor)
+    assert there is None or not there.alive, f"{action.actor} is there and made again"
+    world.actors.all[action.actor] = FakeActor(action.actor)
+    fails = action.options.name in world.bad_actors or world.chance(world.faults.constructor_fails)
+    outcome = (
+        ev.ActorFailed(action.actor, "ValueError: the constructor raised") if fails else ev.ActorReady(action.actor)
+    )
+    world.at(world.soon(1.0), _constructed, action.actor, world.answer(outcome), not fails)
+    if world.faults.life_s:
+        world.at(world.rng.expovariate(1 / world.faults.life_s), _end_of_life, action.actor)
 
-    def _end_of_life(self, actor: FakeActor) -> None:
-        if self._world.faults.life_s and actor.ready:
-            self.die(actor)
 
-    def _find(self, action: ac.FindActor) -> None:
-        world, actor, life = self._world, self.all[action.actor], self._world.life
+def _constructed(world: World, actor_id: ActorId, answer: Answer, well: bool) -> None:
+    actor = world.actors.all[actor_id]
+    if actor.alive:
+        actor.alive = actor.ready = well
+        world.give(answer)
 
-        def found() -> None:
-            if life != world.life:
-                return
-            actor.watched = actor.alive
-            if not actor.alive:
-                world.post(ev.ActorDied(actor.id))
-            elif actor.ready:
-                world.post(ev.ActorReady(actor.id))
-            else:
-                world.at(1.0, found)
 
-        world.at(world.soon(0.3), found)
+def _end_of_life(world: World, actor_id: ActorId) -> None:
+    actor = world.actors.all[actor_id]
+    if world.faults.life_s and actor.ready:
+        world.actors.die(world, actor)
 
-    def _check(self, action: ac.CheckActor) -> None:
-        if self.is_ready(action.actor) and self._world.rng.random() >= self._world.faults.check_fails:
-            self._tell(0.1, ev.ActorHealthy(action.actor))
-        else:
-            self._tell(0.1, ev.ActorUnhealthy(action.actor, "it did not answer"))
 
-    def _kill(self, action: ac.KillActor) -> None:
-        world, actor, life = self._world, self.all[action.actor], self._world.life
-        if world.faults.lost_answer and world.rng.random() < world.faults.lost_answer:
-            return  # it shows no effect, and nobody says so
-        answer = world.answer(ev.ActorDied(action.actor))
+def _find(world: World, action: ac.FindActor) -> None:
+    world.at(world.soon(0.3), _found, action.actor, world.life)
 
-        def killed() -> None:
-            if life != world.life:
-                self.die(actor)  # the next controller may have found it alive
-            actor.alive = actor.ready = False
-            answer()
 
-        world.at(world.soon(0.2), killed)
+def _found(world: World, actor_id: ActorId, life: int) -> None:
+    actor = world.actors.all[actor_id]
+    if life != world.life:
+        return
+    actor.watched = actor.alive
+    if not actor.alive:
+        world.post(ev.ActorDied(actor_id))
+    elif actor.ready:
+        world.post(ev.ActorReady(actor_id))
+    else:
+        world.at(1.0, _found, actor_id, life)
+
+
+def _check(world: World, action: ac.CheckActor) -> None:
+    if world.actors.is_ready(action.actor) and not world.chance(world.faults.check_fails):
+        _tell(world, 0.1, ev.ActorHealthy(action.actor))
+    else:
+        _tell(world, 0.1, ev.ActorUnhealthy(action.actor, "it did not answer"))
+
+
+def _kill(world: World, action: ac.KillActor) -> None:
+    if world.chance(world.faults.lost_answer):
+        return  # it shows no effect, and nobody says so
+    world.at(world.soon(0.2), _killed, action.actor, world.answer(ev.ActorDied(action.actor)))
+
+
+def _killed(world: World, actor_id: ActorId, answer: Answer) -> None:
+    actor = world.actors.all[actor_id]
+    if answer.life != world.life:
+        world.actors.die(world, actor)  # the next controller may have found it alive
+    actor.alive = actor.ready = False
+    world.give(answer)
+
+
+_EFFECTS: dict[type[Any], Callable[[World, Any], None]] = {
+    ac.StartActor: _start,
+    ac.FindActor: _find,
+    ac.CheckActor: _check,
+    ac.KillActor: _kill,
+}

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from random import Random
 
 from meshserve.core import desire
-from meshserve.core.seen import STARTING, STOPPING, Phase, SeenDeployment
-from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, DesiredApplication, ProxyOptions
+from meshserve.model.control import ApplicationSpec, CountSource, DeploymentSpec, ProxyOptions
 from meshserve.model.ids import DeploymentId
 from meshserve.model.options import ActorOptions, AutoscalingOptions, DeploymentOptions, GangOptions
-from meshserve.model.status import ApplicationState, DeploymentState
+from sim.fakes import Faults
 from sim.laws import check_converged, check_laws, check_nothing_was_due
+from sim.rest import unsettled
 from sim.size import Size, draw_faults, draw_size
-from sim.world import Faults, World
+from sim.world import World
 
 OPERATIONS = ("apply", "scale", "delete", "restart", "crash", "kill", "kill actor", "leave")
 WEIGHTS = (7, 4, 2, 3, 2, 3, 1, 1)
@@ -99,7 +99,7 @@ def _operate(world: World, size: Size) -> None:
         case "kill" if world.alive():
             world.die(rng.choice(world.alive()))
         case "kill actor" if world.actors.alive():
-            world.actors.die(rng.choice(world.actors.alive()))
+            world.actors.die(world, rng.choice(world.actors.alive()))
         case "leave" if sum(not node.leaves_at for node in world.nodes.values()) > 1:
             world.leave(rng.choice(list(world.nodes)), rng.choice((30.0, 300.0)))
 
@@ -144,7 +144,7 @@ def _be_quiet(world: World) -> None:
     late = world.faults.lost_answer or any(node.leaves_at for node in world.nodes.values())
     steps = LONG_REST_STEPS if late else REST_STEPS
     world.faults = Faults()
-    _run_until(world, lambda: not _unsettled(world), steps)
+    _run_until(world, lambda: not unsettled(world), steps)
     again = [
         _renewed(application.spec, world)
         for application in world.desired.applications.values()
@@ -152,48 +152,8 @@ def _be_quiet(world: World) -> None:
     ]
     if again:
         world.want(lambda desired: desire.set_applications(desired, again, world.now))
-        _run_until(world, lambda: not _unsettled(world), steps)
+        _run_until(world, lambda: not unsettled(world), steps)
     check_converged(world)
-
-
-def _unsettled(world: World) -> bool:
-    """Whether something is still under way that will come to an end."""
-    if not world.seen.listed:
-        return True
-    if any(one.deleting or one.dropped or _is_moved(world, one) for one in world.desired.applications.values()):
-        return True
-    endless = {one.id for one in world.seen.deployments.values() if _is_tried_for_ever(world, one)}
-    if any(
-        status.state is ApplicationState.DEPLOYING and not any(one.app == name for one in endless)
-        for name, status in world.seen.applications.items()
-    ):
-        return True
-    return any(
-        (one.status.state is not DeploymentState.HEALTHY and not one.attempts.given_up) or _is_moving(one)
-        for one in world.seen.deployments.values()
-        if one.id not in endless
-    )
-
-
-def _is_moved(world: World, application: DesiredApplication) -> bool:
-    """Whether it will leave its former route prefixes."""
-    runs = world.seen.applications[application.spec.name].state is ApplicationState.RUNNING
-    return runs and bool(application.former_prefixes)
-
-
-def _is_moving(deployment: SeenDeployment) -> bool:
-    """Replicas come or go: one is called HEALTHY while they still leave, and given up while a last one still tries.
-
-    Or a placement group does.
-    """
-    phases = {replica.phase for replica in deployment.replicas.values()}
-    return Phase.MIGRATING in phases or not phases.isdisjoint(STOPPING | STARTING) or any(deployment.gangs.values())
-
-
-def _is_tried_for_ever(world: World, deployment: SeenDeployment) -> bool:
-    """A version that could start once is never given up, though it went bad since."""
-    version = deployment.want.spec.code_version if deployment.want is not None else ""
-    return version in world.bad_versions and deployment.attempts.succeeded
 
 
 def _run_until(world: World, condition: Callable[[], bool], steps: int = 1) -> None:

@@ -26,21 +26,10 @@ from meshserve.model.ids import DeploymentId
 from meshserve.model.options import DeploymentOptions, GangOptions
 from meshserve.model.targets import DeploymentTargets
 from sim.laws import check_laws
+from sim.steady import SteadyWorld
 from sim.world import World
 
 _DEPLOYMENT = re.compile(r"(\w+)=(\w+)x(\d+)")
-
-
-class SteadyWorld(World):
-    """Everything takes as long as it takes on average."""
-
-    def soon(self, mean_s: float = 0.5) -> float:
-        """No chance."""
-        return mean_s
-
-    def waking(self, wake_at: float) -> float:
-        """On the instant: here a decision on time is told from one a little late."""
-        return wake_at
 
 
 def play(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from sim.world import Faults
+from sim.fakes import Faults
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -21,72 +20,18 @@ from meshserve.core.fold import fold
 from meshserve.core.plan import Plan, plan
 from meshserve.core.prefixes import leave_prefixes
 from meshserve.core.seen import Introduction, Process, ProxyReport, Report, Resources, Seen, SeenNode
-from meshserve.model.control import Desired, ReplicaRank
-from meshserve.model.gang import GangContext, GangId
+from meshserve.model.control import Desired
+from meshserve.model.gang import GangId
 from meshserve.model.ids import DeploymentId, ReplicaId
-from meshserve.model.options import DEFAULTS, DeploymentOptions
 from meshserve.model.replace import replace
 from meshserve.model.targets import DeploymentTargets, RouteTable
 from sim.actors import Actors
+from sim.fakes import Answer, FakeProxy, FakeReplica, Faults, twin
 
 GRID_S = 0.125
 
-
-@dataclass
-class Faults:
-    """How likely things go wrong, each time they are tried.
-
-    Attributes:
-        lost_answer: the answer to a call comes only after the executor has asked again; a kill is in vain.
-        life_s: mean life of a process; 0 for as long as it is wanted.
-    """
-
-    launch_fails: float = 0.0
-    constructor_fails: float = 0.0
-    reconfigure_fails: float = 0.0
-    check_fails: float = 0.0
-    lost_answer: float = 0.0
-    life_s: float = 0.0
-
-
-@dataclass
-class FakeReplica:
-    """One process as it really is.
-
-    Attributes:
-        watched: the controller that runs now hears of its death.
-        strikes: health checks that failed in a row.
-        refused: it has refused what it was sent.
-        ended_in: the life of the controller that told it to end; 0 while none has.
-        outcomes: what answers those who wait for its construction, well and badly.
-        constructed: how that ended; None while it has not.
-    """
-
-    id: ReplicaId
-    node_id: str
-    alive: bool = True
-    listening: bool = False
-    ready: bool = False
-    draining: bool = False
-    watched: bool = True
-    strikes: int = 0
-    refused: bool = False
-    ended_in: int = 0
-    outcomes: tuple[tuple[Callable[[], None], Callable[[], None]], ...] = ()
-    constructed: bool | None = None
-    code_version: str = ""
-    options: DeploymentOptions = DEFAULTS
-    route_prefix: str = ""
-    rank: ReplicaRank | None = None
-    gang: GangContext | None = None
-
-
-@dataclass
-class FakeProxy:
-    """One proxy as it really is."""
-
-    alive: bool = True
-    routes: tuple[int, int] = (0, 0)
+Happening = tuple[float, int, Callable[..., None], tuple[Any, ...]]
+"""When, in which order among those of one instant, and what: it is called with the world and its arguments."""
 
 
 class World:
@@ -130,7 +75,7 @@ class World:
         self.replicas: dict[ReplicaId, FakeReplica] = {}
         self.groups: dict[GangId, int] = {}
         self.proxies: dict[str, FakeProxy] = {}
-        self.actors = Actors(self)
+        self.actors = Actors()
         self.published: dict[DeploymentId, DeploymentTargets] = {}
         self.published_before = self.published
         self.routes: RouteTable | None = None
@@ -145,9 +90,20 @@ class World:
         self.log: list[str] = []
         self._planned: Plan | None = None
         self._ids = 0
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[Happening] = []
         self._inbox: list[ev.Event] = []
         self._sequence = 0
+
+    def fork(self) -> World:
+        """The same world, with a future of its own. What has been decided is never edited and need not be copied."""
+        fork = twin(self)
+        fork.replicas = {one.id: twin(one) for one in self.replicas.values()}
+        fork.proxies = {node_id: twin(one) for node_id, one in self.proxies.items()}
+        fork.actors = self.actors.fork()
+        fork.groups, fork.nodes = dict(self.groups), dict(self.nodes)
+        fork.asked_for, fork.bad_versions, fork.log = set(self.asked_for), set(self.bad_versions), list(self.log)
+        fork._queue, fork._inbox = list(self._queue), list(self._inbox)
+        return fork
 
     def know_the_cluster(self) -> None:
         """The controller has found out that nothing runs, and which machines there are."""
@@ -156,10 +112,14 @@ class World:
 
     # -- time ----------------------------------------------------------------------------------------------------
 
-    def at(self, delay_s: float, happening: Callable[[], None]) -> None:
-        """Something will happen, on a grid: a real loop, too, hears of several things at once."""
+    def at(self, delay_s: float, happens: Callable[..., None], *arguments: object) -> None:
+        """Something will happen, on a grid: a real loop, too, hears of several things at once.
+
+        Args:
+            happens: called with the world as it is then, and with these arguments.
+        """
         self._sequence += 1
-        heapq.heappush(self._queue, (self._on_grid(self.now + delay_s), self._sequence, happening))
+        heapq.heappush(self._queue, (self._on_grid(self.now + delay_s), self._sequence, happens, arguments))
 
     def _on_grid(self, at: float) -> float:
         return math.ceil(at / self.grid_s) * self.grid_s if at < math.inf else at
@@ -167,6 +127,14 @@ class World:
     def soon(self, mean_s: float = 0.5) -> float:
         """A short while, by chance."""
         return self.rng.expovariate(1 / mean_s)
+
+    def between(self, least_s: float, most_s: float) -> float:
+        """A while in these bounds, by chance."""
+        return self.rng.uniform(least_s, most_s)
+
+    def chance(self, probability: float) -> bool:
+        """Whether something happens that need not."""
+        return bool(probability) and self.rng.random() < probability
 
     def waking(self, wake_at: float) -> float:
         """When the loop really wakes: a little late, so that checks that are due together are one turn."""
@@ -185,7 +153,8 @@ class World:
                 return
             self.now = due
             while self._queue and self._queue[0][0] <= due:
-                heapq.heappop(self._queue)[2]()
+                _, _, happens, arguments = heapq.heappop(self._queue)
+                happens(self, *arguments)
             if self._inbox or wake_at <= due or self.desired is not self.plan.desired:
                 self.turn()
 
@@ -203,7 +172,7 @@ class World:
             self.published = {**self.published, **{targets.deployment: targets for targets in self.plan.targets}}
         if self.plan.routes is not None:
             self.routes = self.plan.routes
-            self.at(self.soon(0.02), self._tell_proxies)
+            self.at(self.soon(0.02), World._tell_proxies)
         self.after_turn(self, before, self.plan)
         for action in self.plan.actions[: self.dies_after]:
             self._perform(action)
@@ -235,16 +204,16 @@ class World:
         """Tells the controller that runs now."""
         self._inbox.append(event)
 
-    def _post(self, life: int, event: ev.Event) -> None:
-        if life == self.life:
-            self._inbox.append(event)
+    def answer(self, event: ev.Event) -> Answer:
+        """What the controller that runs now will hear once it is given."""
+        return Answer(self.life, event, self.between(1, 5) if self.chance(self.faults.lost_answer) else 0.0)
 
-    def answer(self, event: ev.Event, delay_s: float = 0.0) -> Callable[[], None]:
-        """Tells the controller that runs now, if it still runs then."""
-        life = self.life
-        if self.rng.random() < self.faults.lost_answer:
-            delay_s += self.rng.uniform(1, 5)
-        return lambda: self.at(delay_s, lambda: self._post(life, event)) if delay_s else self._post(life, event)
+    def give(self, answer: Answer) -> None:
+        """Tells the controller that has asked, if it still runs."""
+        if answer.delay_s:
+            self.at(answer.delay_s, World.give, Answer(answer.life, answer.event))
+        elif answer.life == self.life:
+            self._inbox.append(answer.event)
 
     # -- actions -------------------------------------------------------------------------------------------------
 
@@ -252,19 +221,16 @@ class World:
         _EFFECTS[type(action)](self, action)
 
     def _list(self, action: ac.ListProcesses) -> None:
-        life = self.life
+        self.at(self.soon(0.1), World._listed, self.life)
 
-        def listed() -> None:
-            replicas = tuple(replica.id for replica in self.replicas.values() if replica.alive)
-            proxies = tuple(node_id for node_id, proxy in self.proxies.items() if proxy.alive)
-            actors = tuple(one.id for one in self.actors.alive())
-            self._post(life, ev.Listed(replicas, proxies, actors, tuple(self.groups)))
-
-        self.at(self.soon(0.1), listed)
+    def _listed(self, life: int) -> None:
+        replicas = tuple(replica.id for replica in self.replicas.values() if replica.alive)
+        proxies = tuple(node_id for node_id, proxy in self.proxies.items() if proxy.alive)
+        actors = tuple(one.id for one in self.actors.alive())
+        self.give(Answer(life, ev.Listed(replicas, proxies, actors, tuple(self.groups))))
 
     def _look(self, action: ac.LookAtNodes) -> None:
-        life, event = self.life, self._nodes_seen()
-        self.at(self.soon(0.1), lambda: self._post(life, event))
+        self.at(self.soon(0.1), World.give, Answer(self.life, self._nodes_seen()))
 
     def _nodes_seen(self) -> ev.NodesSeen:
         free = float(self.room - len(self.alive()))
@@ -285,29 +251,35 @@ class World:
     def _start(self, action: ac.StartReplica) -> None:
         assert action.replica not in self.replicas, "a replica's tag was used twice"
         stays = [node.node_id for node in self.nodes.values() if not node.leaves_at]
-        replica = FakeReplica(action.replica, self.rng.choice(stays or list(self.nodes)), gang=action.gang)
+        replica = FakeReplica(action.replica, self.place(stays or list(self.nodes)), gang=action.gang)
         if action.gang is not None:
             self.groups.setdefault(GangId(action.replica.deployment, action.gang.gang_id), 0)
         self.replicas[action.replica] = replica
-        self._launch(replica, self.life)
+        self._launch(replica.id, self.life)
 
-    def _launch(self, replica: FakeReplica, life: int) -> None:
+    def place(self, nodes: list[str]) -> str:
+        """The machine for a new replica, by chance."""
+        return self.rng.choice(nodes)
+
+    def _launch(self, replica_id: ReplicaId, life: int) -> None:
         """Waits for room, then for the process."""
+        replica = self.replicas[replica_id]
         if not replica.alive:
             return
         if not self._finds_room(replica):
-            self.at(1.0, lambda: self._launch(replica, life))
+            self.at(1.0, World._launch, replica_id, life)
             return
-        if self.rng.random() < self.faults.launch_fails:
+        if self.chance(self.faults.launch_fails):
             # The process may live although its start was reported as failed.
-            replica.alive = self.rng.random() < 0.3
-            self.at(self.soon(), lambda: self._post(life, ev.ReplicaFailed(replica.id, "no process")))
+            replica.alive = self.chance(0.3)
+            self.at(self.soon(), World.give, Answer(life, ev.ReplicaFailed(replica_id, "no process")))
             return
         process = Process(f"{replica.id}:1", replica.node_id, self.nodes[replica.node_id].node_ip, 1)
         if self.faults.life_s:
-            self.at(self.rng.expovariate(1 / self.faults.life_s), lambda: self._end_of_life(replica))
-        answer = self.answer(ev.ReplicaLaunched(replica.id, process)) if life == self.life else lambda: None
-        self.at(self.soon(), lambda: self._listen(replica, answer))
+            self.at(self.rng.expovariate(1 / self.faults.life_s), World._end_of_life, replica_id)
+        launched = ev.ReplicaLaunched(replica_id, process)
+        answer = self.answer(launched) if life == self.life else Answer(life, launched)
+        self.at(self.soon(), World._listen, replica_id, answer)
 
     def _finds_room(self, replica: FakeReplica) -> bool:
         """Whether there is room for a replica, or for all of its gang: placement groups are reserved as a whole."""
@@ -323,21 +295,22 @@ class World:
             self.groups[group] = gang.world_size
         return self.groups[group] > 0
 
-    def _listen(self, replica: FakeReplica, answer: Callable[[], None]) -> None:
+    def _listen(self, replica_id: ReplicaId, answer: Answer) -> None:
+        replica = self.replicas[replica_id]
         if replica.alive:
             replica.listening = True
-            answer()
+            self.give(answer)
 
-    def _end_of_life(self, replica: FakeReplica) -> None:
+    def _end_of_life(self, replica_id: ReplicaId) -> None:
         if self.faults.life_s:
-            self.die(replica)
+            self.die(self.replicas[replica_id])
 
     def die(self, replica: FakeReplica) -> None:
         """A process ends by itself."""
         if replica.alive:
             replica.alive = replica.ready = False
             if replica.watched:
-                self.at(self.soon(0.1), self.answer(ev.ReplicaDied(replica.id)))
+                self.at(self.soon(0.1), World.give, self.answer(ev.ReplicaDied(replica.id)))
 
     def _initialize(self, action: ac.InitializeReplica) -> None:
         """A repeated one, by a controller that came later, joins the first."""
@@ -350,10 +323,11 @@ class World:
         elif not begun:
             replica.code_version, replica.options = action.want.spec.code_version, action.want.spec.options
             replica.rank, replica.route_prefix = action.rank, action.want.route_prefix
-            self.at(self.soon(1.0), lambda: self._construct(replica))
+            self.at(self.soon(1.0), World._construct, replica.id)
 
-    def _construct(self, replica: FakeReplica) -> None:
-        fails = replica.code_version in self.bad_versions or self.rng.random() < self.faults.constructor_fails
+    def _construct(self, replica_id: ReplicaId) -> None:
+        replica = self.replicas[replica_id]
+        fails = replica.code_version in self.bad_versions or self.chance(self.faults.constructor_fails)
         replica.constructed, replica.ready = not fails, replica.alive and not fails
         self._tell_outcome(replica)
 
@@ -361,114 +335,106 @@ class World:
         """Answers all who asked."""
         outcomes, replica.outcomes = replica.outcomes, ()
         for ready, failed in outcomes if replica.alive else ():
-            ready() if replica.constructed else failed()
+            self.give(ready if replica.constructed else failed)
 
     def _reconfigure(self, action: ac.ReconfigureReplica) -> None:
         replica = self.replicas[action.replica]
-        if self.rng.random() < self.faults.reconfigure_fails:
+        if self.chance(self.faults.reconfigure_fails):
             event: ev.Event = ev.ReplicaReconfigureFailed(replica.id, "ValueError: reconfigure raised")
             replica.refused = True
         else:
             event = ev.ReplicaReconfigured(replica.id)
             replica.options, replica.rank = action.options, action.rank
             replica.route_prefix = action.route_prefix
-        self.at(self.soon(0.2), self.answer(event))
+        self.at(self.soon(0.2), World.give, self.answer(event))
 
     def _check(self, action: ac.CheckReplica) -> None:
         replica = self.replicas[action.replica]
-        if not replica.alive or self.rng.random() < self.faults.check_fails:
+        if not replica.alive or replica.ill or self.chance(self.faults.check_fails):
             replica.strikes += 1
-            self.at(self.soon(0.1), self.answer(ev.ReplicaUnhealthy(replica.id, "it did not answer")))
+            event: ev.Event = ev.ReplicaUnhealthy(replica.id, "it did not answer")
         else:
             replica.strikes = 0
-            self.at(self.soon(0.1), self.answer(ev.ReplicaHealthy(replica.id, Report())))
+            event = ev.ReplicaHealthy(replica.id, Report())
+        self.at(self.soon(0.1), World.give, self.answer(event))
 
     def _describe(self, action: ac.DescribeReplica) -> None:
-        life, replica = self.life, self.replicas[action.replica]
+        held_up_s = self.between(1, 14) if self.chance(self.faults.lost_answer) else 0.0
+        self.at(self.soon(0.3) + held_up_s, World._described, action.replica, self.life)
 
-        def described() -> None:
-            if not replica.alive or not replica.listening:
-                self._post(life, ev.ReplicaLost(replica.id))
-                return
-            replica.watched = replica.watched or life == self.life
-            process = Process(f"{replica.id}:1", replica.node_id, "", 1)
-            self._post(
-                life,
-                ev.ReplicaDescribed(
-                    replica.id,
-                    process,
-                    replica.ready,
-                    replica.draining,
-                    replica.code_version,
-                    replica.options,
-                    replica.route_prefix,
-                    replica.rank,
-                    Introduction(route_patterns=(replica.code_version,)),
-                    0.0,
-                    replica.gang,
-                ),
-            )
-
-        held_up = self.faults.lost_answer and self.rng.random() < self.faults.lost_answer
-        self.at(self.soon(0.3) + (self.rng.uniform(1, 14) if held_up else 0.0), described)
+    def _described(self, replica_id: ReplicaId, life: int) -> None:
+        replica = self.replicas[replica_id]
+        if not replica.alive or not replica.listening:
+            self.give(Answer(life, ev.ReplicaLost(replica.id)))
+            return
+        replica.watched = replica.watched or life == self.life
+        described = ev.ReplicaDescribed(
+            replica.id,
+            Process(f"{replica.id}:1", replica.node_id, "", 1),
+            replica.ready,
+            replica.draining,
+            replica.code_version,
+            replica.options,
+            replica.route_prefix,
+            replica.rank,
+            Introduction(route_patterns=(replica.code_version,)),
+            0.0,
+            replica.gang,
+        )
+        self.give(Answer(life, described))
 
     def _drain(self, action: ac.DrainReplica) -> None:
         replica = self.replicas[action.replica]
         replica.draining, replica.ended_in = True, self.life
         takes_s = min(action.wait_loop_s + self.soon(2.0), action.timeout_s)
-        self.at(takes_s, self.answer(ev.ReplicaDrained(replica.id)))
+        self.at(takes_s, World.give, self.answer(ev.ReplicaDrained(replica.id)))
 
     def _kill(self, action: ac.KillReplica) -> None:
         self.replicas[action.replica].ended_in = self.life
-        if self.faults.lost_answer and self.rng.random() < self.faults.lost_answer:
+        if self.chance(self.faults.lost_answer):
             return  # it shows no effect, and nobody says so
-        replica, answer, life = self.replicas[action.replica], self.answer(ev.ReplicaDied(action.replica)), self.life
+        self.at(self.soon(0.2), World._killed, action.replica, self.answer(ev.ReplicaDied(action.replica)))
 
-        def killed() -> None:
-            if life != self.life:
-                self.die(replica)  # the next controller may have found it alive: it hears of its death as of any other
-            replica.alive = replica.ready = False
-            answer()
-
-        self.at(self.soon(0.2), killed)
+    def _killed(self, replica_id: ReplicaId, answer: Answer) -> None:
+        replica = self.replicas[replica_id]
+        if answer.life != self.life:
+            self.die(replica)  # the next controller may have found it alive: it hears of its death as of any other
+        replica.alive = replica.ready = False
+        self.give(answer)
 
     def _remove_gang(self, action: ac.RemoveGang) -> None:
         assert not self.members(action.gang), f"{action.gang} loses its placement group and runs"
-        answer = self.answer(ev.GangRemoved(action.gang))
+        self.at(self.soon(0.2), World._removed, action.gang, self.answer(ev.GangRemoved(action.gang)))
 
-        def removed() -> None:
-            self.groups.pop(action.gang, None)
-            answer()
-
-        self.at(self.soon(0.2), removed)
+    def _removed(self, gang: GangId, answer: Answer) -> None:
+        self.groups.pop(gang, None)
+        self.give(answer)
 
     # -- proxies and the store -----------------------------------------------------------------------------------
 
     def _start_proxy(self, action: ac.StartProxy) -> None:
         self.proxies[action.node_id] = FakeProxy(routes=self.routes.version if self.routes else (0, 0))
         process = Process(f"{action.node_id}:2", action.node_id)
-        self.at(self.soon(1.0), self.answer(ev.ProxyLaunched(action.node_id, process)))
+        self.at(self.soon(1.0), World.give, self.answer(ev.ProxyLaunched(action.node_id, process)))
 
     def _find_proxy(self, action: ac.FindProxy) -> None:
         process = Process(f"{action.node_id}:2", action.node_id)
-        self.at(self.soon(0.1), self.answer(ev.ProxyLaunched(action.node_id, process)))
+        self.at(self.soon(0.1), World.give, self.answer(ev.ProxyLaunched(action.node_id, process)))
 
     def _check_proxy(self, action: ac.CheckProxy) -> None:
-        life = self.life
+        self.at(self.soon(0.02), World._proxy_checked, action, self.life)
 
-        def checked() -> None:
-            proxy = self.proxies.get(action.node_id)
-            if proxy is None or not proxy.alive:
-                self._post(life, ev.ProxyUnreachable(action.node_id, "it did not answer"))
-                return
-            report = ProxyReport("", "h:1", "g:1", 0, proxy.routes)
-            self._post(life, ev.ProxyChecked(action.node_id, report, Process(action.address, action.node_id)))
-
-        self.at(self.soon(0.02), checked)
+    def _proxy_checked(self, action: ac.CheckProxy, life: int) -> None:
+        proxy = self.proxies.get(action.node_id)
+        if proxy is None or not proxy.alive:
+            self.give(Answer(life, ev.ProxyUnreachable(action.node_id, "it did not answer")))
+            return
+        report = ProxyReport("", "h:1", "g:1", 0, proxy.routes)
+        self.give(Answer(life, ev.ProxyChecked(action.node_id, report, Process(action.address, action.node_id))))
 
     def _kill_proxy(self, action: ac.KillProxy) -> None:
         self.proxies.pop(action.node_id, None)
-        self.at(self.soon(0.1), self.answer(ev.ProxyDied(action.node_id)))
+        self.at(self.soon(0.1), World.give, self.answer(ev.ProxyDied(action.node_id)))
 
     def _tell_proxies(self) -> None:
         for proxy in self.proxies.values():
@@ -478,16 +444,17 @@ class World:
         self.desired = desire.set_failure(self.desired, action.deployment, action.version, action.message)
 
     def _forget(self, action: ac.Forget) -> None:
-        self.at(0.01, lambda: self.want(lambda desired: desire.forget(desired, action.app, action.generation)))
+        self.at(0.01, World._forgotten, action)
+
+    def _forgotten(self, action: ac.Forget) -> None:
+        self.want(lambda desired: desire.forget(desired, action.app, action.generation))
 
     def _leave_prefixes(self, action: ac.LeavePrefixes) -> None:
-        app, generation, life = action.app, action.generation, self.life
+        self.at(action.after_s, World._left, action, self.life)
 
-        def left() -> None:
-            if life == self.life:
-                self.want(lambda desired: leave_prefixes(desired, app, generation))
-
-        self.at(action.after_s, left)
+    def _left(self, action: ac.LeavePrefixes, life: int) -> None:
+        if life == self.life:
+            self.want(lambda desired: leave_prefixes(desired, action.app, action.generation))
 
     def _clear(self, action: ac.ClearStore) -> None:
         self.stored = False
@@ -507,10 +474,10 @@ _EFFECTS: dict[type[Any], Callable[[World, Any], None]] = {
     ac.DescribeReplica: World._describe,
     ac.DrainReplica: World._drain,
     ac.KillReplica: World._kill,
-    ac.StartActor: lambda world, action: world.actors.perform(action),
-    ac.FindActor: lambda world, action: world.actors.perform(action),
-    ac.CheckActor: lambda world, action: world.actors.perform(action),
-    ac.KillActor: lambda world, action: world.actors.perform(action),
+    ac.StartActor: lambda world, action: world.actors.perform(world, action),
+    ac.FindActor: lambda world, action: world.actors.perform(world, action),
+    ac.CheckActor: lambda world, action: world.actors.perform(world, action),
+    ac.KillActor: lambda world, action: world.actors.perform(world, action),
     ac.RemoveGang: World._remove_gang,
     ac.StartProxy: World._start_proxy,
     ac.FindProxy: World._find_proxy,
