@@ -72,6 +72,8 @@ def on_server(command: Callable[..., Awaitable[int]]) -> Callable[..., None]:
             sys.exit(io_thread().run(run(endpoint, headers, timeout, arguments)))
         except grpc.aio.AioRpcError as error:
             fail(error)
+        except BrokenPipeError:
+            raise  # the output was closed, not the connection, of which gRPC says otherwise: click ends in silence
         except (OSError, ValueError, NotDescribed) as error:
             raise CommandError(str(error)) from error
 

@@ -20,8 +20,8 @@ def reporting(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except click.ClickException:
-        raise
+    except (click.ClickException, BrokenPipeError):
+        raise  # whoever read the output has closed it: no more is to be said, and click says nothing
     except Exception as error:
         raise CommandError(f"{what}: {_text(error)}") from error
 

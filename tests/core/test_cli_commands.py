@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from meshserve.cli.commands import CHAPTERS
+from meshserve.cli.failures import reporting
 from meshserve.cli.main import main
 
 
@@ -43,3 +44,8 @@ def test_shells_get_a_completion_script(shell):
     said = CliRunner().invoke(main, ["completion", shell])
     assert said.exit_code == 0
     assert "_MESHSERVE_COMPLETE" in said.output
+
+
+def test_output_that_is_closed_early_is_left_to_click():
+    with pytest.raises(BrokenPipeError), reporting("It cannot be shown"):
+        raise BrokenPipeError

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 
 from click.testing import CliRunner, Result
 from grpc_app import Generic, Shapes, Speaking
@@ -35,6 +38,17 @@ async def test_ls_lists_services_methods_fields_and_applications():
         assert (await command(mesh, "ls", "--applications")).output == "one\ntwo\n"
         missing = await command(mesh, "ls", "no.such.Thing")
         assert (missing.exit_code, "there is no service 'no.such.Thing'" in missing.output) == (1, True)
+
+
+@on_io
+async def test_output_that_is_closed_early_is_no_error():
+    async with GrpcMesh({"one": Shapes}) as mesh:
+        read, write = os.pipe()
+        os.close(read)
+        ls = [sys.executable, "-m", "meshserve.cli.main", "ls", mesh.address]
+        with os.fdopen(write) as closed:
+            ended = await asyncio.to_thread(subprocess.run, ls, stdout=closed, stderr=subprocess.PIPE, text=True)
+        assert (ended.returncode, ended.stderr) == (1, "")
 
 
 @on_io
