@@ -43,6 +43,11 @@ class Answer:
     event: ev.Event
     delay_s: float = 0.0
 
+    def __str__(self) -> str:
+        subject = getattr(self.event, "replica", None) or getattr(self.event, "actor", "")
+        late = " late" if self.delay_s else ""
+        return f"{type(self.event).__name__} {subject} to controller {self.life}{late}"
+
 
 @dataclass
 class FakeReplica:

@@ -11,7 +11,7 @@ from meshserve.model.ids import DeploymentId
 from meshserve.model.options import ActorOptions, AutoscalingOptions, DeploymentOptions, GangOptions
 from sim.fakes import Faults
 from sim.laws import check_converged, check_laws, check_nothing_was_due
-from sim.rest import unsettled
+from sim.rest import check_gone, unsettled
 from sim.size import Size, draw_faults, draw_size
 from sim.world import World
 
@@ -184,8 +184,4 @@ def _end(world: World) -> None:
         world.run(world.now + world.rng.uniform(0, 3))
         world.restart_controller()
     _run_until(world, lambda: world.plan.over)
-    assert not world.alive(), f"left over: {[replica.id for replica in world.alive()]}"
-    assert not world.actors.alive(), f"left over: {world.actors.alive()}"
-    assert not world.groups, f"left over: {world.groups}"
-    assert not world.proxies, f"left over: {world.proxies}"
-    assert world.plan.over and not world.stored, "the mesh never said that it has stopped"
+    check_gone(world)

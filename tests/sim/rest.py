@@ -46,3 +46,12 @@ def _is_tried_for_ever(world: World, deployment: SeenDeployment) -> bool:
     """A version that could start once is never given up, though it went bad since."""
     version = deployment.want.spec.code_version if deployment.want is not None else ""
     return version in world.bad_versions and deployment.attempts.succeeded
+
+
+def check_gone(world: World) -> None:
+    """A mesh that was shut down has left nothing."""
+    assert not world.alive(), f"left over: {[replica.id for replica in world.alive()]}"
+    assert not world.actors.alive(), f"left over: {world.actors.alive()}"
+    assert not world.groups, f"left over: {world.groups}"
+    assert not world.proxies, f"left over: {world.proxies}"
+    assert world.plan.over and not world.stored, "the mesh never said that it has stopped"

@@ -16,7 +16,7 @@ from sim.history import live
 from sim.size import SIZES, Size, draw_size
 
 ONE = os.environ.get("MESHSERVE_SIM_SEED")
-SEEDS = int(os.environ.get("MESHSERVE_SIM_SEEDS", "16000"))
+SEEDS = int(os.environ.get("MESHSERVE_SIM_SEEDS", "12000"))
 
 
 def lived(seed: int) -> tuple[Size, int, float]:

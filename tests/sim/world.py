@@ -48,6 +48,7 @@ class World:
 
     Attributes:
         groups: placement groups of gangs, and how many places are reserved in each.
+        under_way: what will happen, a heap.
         dies_after: of the next plan with more actions than so many, the controller has the first performed and dies.
     """
 
@@ -90,7 +91,7 @@ class World:
         self.log: list[str] = []
         self._planned: Plan | None = None
         self._ids = 0
-        self._queue: list[Happening] = []
+        self.under_way: list[Happening] = []
         self._inbox: list[ev.Event] = []
         self._sequence = 0
 
@@ -102,7 +103,7 @@ class World:
         fork.actors = self.actors.fork()
         fork.groups, fork.nodes = dict(self.groups), dict(self.nodes)
         fork.asked_for, fork.bad_versions, fork.log = set(self.asked_for), set(self.bad_versions), list(self.log)
-        fork._queue, fork._inbox = list(self._queue), list(self._inbox)
+        fork.under_way, fork._inbox = list(self.under_way), list(self._inbox)
         return fork
 
     def know_the_cluster(self) -> None:
@@ -119,9 +120,10 @@ class World:
             happens: called with the world as it is then, and with these arguments.
         """
         self._sequence += 1
-        heapq.heappush(self._queue, (self._on_grid(self.now + delay_s), self._sequence, happens, arguments))
+        heapq.heappush(self.under_way, (self.on_grid(self.now + delay_s), self._sequence, happens, arguments))
 
-    def _on_grid(self, at: float) -> float:
+    def on_grid(self, at: float) -> float:
+        """The instant at which something happens that is due at another."""
         return math.ceil(at / self.grid_s) * self.grid_s if at < math.inf else at
 
     def soon(self, mean_s: float = 0.5) -> float:
@@ -138,25 +140,29 @@ class World:
 
     def waking(self, wake_at: float) -> float:
         """When the loop really wakes: a little late, so that checks that are due together are one turn."""
-        return self._on_grid(wake_at)
+        return self.on_grid(wake_at)
 
     def run(self, until: float) -> None:
         """Lets time pass. What the controller neither hears of nor waits for is no turn of its loop."""
-        if self._inbox or self.desired is not self.plan.desired:
+        if self.has_news():
             self.turn()
         while True:
             wake_at = self.waking(self.plan.wake_at)
-            due = min(self._queue[0][0], wake_at) if self._queue else wake_at
+            due = min(self.under_way[0][0], wake_at) if self.under_way else wake_at
             self.before_turn(self, due)
             if due > until:
                 self.now = until
                 return
             self.now = due
-            while self._queue and self._queue[0][0] <= due:
-                _, _, happens, arguments = heapq.heappop(self._queue)
+            while self.under_way and self.under_way[0][0] <= due:
+                _, _, happens, arguments = heapq.heappop(self.under_way)
                 happens(self, *arguments)
-            if self._inbox or wake_at <= due or self.desired is not self.plan.desired:
+            if wake_at <= due or self.has_news():
                 self.turn()
+
+    def has_news(self) -> bool:
+        """Whether the controller has heard of anything since its last turn."""
+        return bool(self._inbox) or self.desired is not self.plan.desired
 
     def turn(self) -> None:
         """One turn of the controller's loop: absorb, plan, publish, act."""
@@ -172,7 +178,8 @@ class World:
             self.published = {**self.published, **{targets.deployment: targets for targets in self.plan.targets}}
         if self.plan.routes is not None:
             self.routes = self.plan.routes
-            self.at(self.soon(0.02), World._tell_proxies)
+            if self.proxies:
+                self.at(self.soon(0.02), World._tell_proxies)
         self.after_turn(self, before, self.plan)
         for action in self.plan.actions[: self.dies_after]:
             self._perform(action)
@@ -229,7 +236,8 @@ class World:
         actors = tuple(one.id for one in self.actors.alive())
         self.give(Answer(life, ev.Listed(replicas, proxies, actors, tuple(self.groups))))
 
-    def _look(self, action: ac.LookAtNodes) -> None:
+    def look_at_nodes(self, action: ac.LookAtNodes) -> None:
+        """The controller asks which machines there are."""
         self.at(self.soon(0.1), World.give, Answer(self.life, self._nodes_seen()))
 
     def _nodes_seen(self) -> ev.NodesSeen:
@@ -466,7 +474,7 @@ class World:
 
 _EFFECTS: dict[type[Any], Callable[[World, Any], None]] = {
     ac.ListProcesses: World._list,
-    ac.LookAtNodes: World._look,
+    ac.LookAtNodes: lambda world, action: world.look_at_nodes(action),
     ac.StartReplica: World._start,
     ac.InitializeReplica: World._initialize,
     ac.ReconfigureReplica: World._reconfigure,

@@ -1,0 +1,249 @@
+"""Explores what can become of a small mesh: a tree of worlds, with every law checked in every state.
+
+Random histories (`history`) spend most of their time on getting to the same places. Here histories share what they have
+in common: a world is forked where it could go on in another way, and is not gone on with where it has become like one
+seen before. That is bounded model checking, as TLC and spin do it, of the code itself.
+
+What is bounded is how often a history *deviates* from the plain one, in which things happen in the order in which they
+were begun and nothing goes wrong: the delay bounding of Emmi, Qadeer and Rakamaric (POPL 2011). To deviate is to let
+something else happen first, or several things at once, to let time pass meanwhile, to set, scale or delete something,
+to have something fail that is tried, a process die or fall ill, or the controller die, between two turns or amid its
+actions. Histories with fewer deviations come first, so what is found is as short as it can be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from meshserve.model.replace import replace
+from sim.explored import ExploredWorld
+from sim.identity import Identities
+from sim.laws import check_converged, check_laws
+from sim.rest import check_gone
+from sim.scopes import Scope, begin
+from sim.world import Happening
+
+LONGEST = 300
+"""Steps in which a mesh has to come to rest once nothing disturbs it."""
+
+TOLD = 60
+"""Steps of a history that are told: the last."""
+
+WIDEST = 5_000
+"""So many places are kept at which histories may deviate once more; a sample when there are more."""
+
+
+class LawBroken(AssertionError):
+    """A law did not hold; tells the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens next.
+
+    Attributes:
+        text: for people.
+        yes: which of the things that may fail in it do.
+        dies_after: so many of its actions are performed before the controller dies; None while it lives.
+    """
+
+    text: str
+    take: Callable[[ExploredWorld], None]
+    yes: tuple[int, ...] = ()
+    dies_after: int | None = None
+
+    def __str__(self) -> str:
+        fails = f", and {len(self.yes)} of what is tried goes wrong {self.yes}" if self.yes else ""
+        dies = f", and the controller dies after {self.dies_after} actions" if self.dies_after is not None else ""
+        return self.text + fails + dies
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A step from a world, which is not edited; and how that came about."""
+
+    world: ExploredWorld
+    step: Step
+    before: Branch | None = None
+
+    def history(self) -> str:
+        """The steps that led here, or the last of them."""
+        lines: list[str] = []
+        branch: Branch | None = self
+        while branch is not None:
+            lines.append(f"{branch.world.now:9.3f} {branch.step}")
+            branch = branch.before
+        return "\n".join(reversed(lines[:TOLD]))
+
+    def take(self, number: int) -> ExploredWorld:
+        """The world after the step.
+
+        Raises:
+            LawBroken: with the history.
+        """
+        world = self.world.fork()
+        world.yes, world.dies_after, world.seed = self.step.yes, self.step.dies_after, number
+        world.asked = world.acted = 0
+        self.judge(self.step.take, world)
+        world.dies_after = None
+        return world
+
+    def judge(self, act: Callable[[ExploredWorld], None], world: ExploredWorld) -> None:
+        """Does something at which a law may turn out to be broken."""
+        try:
+            act(world)
+        except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise LawBroken(f"{type(error).__name__}: {error}\n{self.history()}") from error
+
+    def others(self, after: ExploredWorld, scope: Scope) -> Iterator[Branch]:
+        """Everything that deviates once more: in this step, or after it.
+
+        Args:
+            after: the world that it led to.
+        """
+        step = self.step
+        for question in range(step.yes[-1] + 1 if step.yes else 0, after.asked):
+            yield replace(self, step=replace(step, yes=(*step.yes, question)))
+        if step.dies_after is None:
+            for performed in range(after.acted):
+                yield replace(self, step=replace(step, dies_after=performed))
+        for other in deviations(after, scope):
+            yield Branch(after, other, self)
+
+
+@dataclass
+class Explored:
+    """What was explored.
+
+    Attributes:
+        histories: distinct ones, each from the beginning to rest or to a state that had been seen. Of each only what
+            it does not share with an earlier one was executed.
+        states: turns of the controller that were executed and had every law checked.
+        complete: all histories with so many deviations were lived.
+    """
+
+    scope: str
+    histories: int = 0
+    states: int = 0
+    complete: int = -1
+
+
+class Explorer:
+    """One exploration.
+
+    Args:
+        scope: where it begins and what may be done.
+        deviations: at most so many.
+        states: about so many turns.
+    """
+
+    def __init__(self, scope: Scope, deviations: int, states: int) -> None:
+        self.explored = Explored(scope.name)
+        self._scope, self._deviations, self._states = scope, deviations, states
+        self._rng = Random(scope.name)
+        self._seen: set[int] = set()
+        self._identities = Identities()
+        self._passed: list[tuple[Branch, ExploredWorld]] = []
+        self._passes = 0
+
+    def explore(self) -> Explored:
+        """Lives histories until all are lived or there were enough.
+
+        Raises:
+            LawBroken: with the history.
+        """
+        world = begin(self._scope)
+        world.after_turn = check_laws
+        self._live(Branch(world, Step("at first", partial(_operate, operation=self._scope.first))), self._deviations)
+        for deviation in range(1, self._deviations + 1):
+            self.explored.complete += self._passes == len(self._passed)
+            passed, self._passed, self._passes = self._passed, [], 0
+            self._rng.shuffle(passed)
+            for branch, after in passed:
+                for other in branch.others(after, self._scope):
+                    if self.explored.states >= self._states:
+                        return self.explored
+                    self._live(other, self._deviations - deviation)
+        self.explored.complete += 1
+        return self.explored
+
+    def _live(self, branch: Branch, deviations_left: int) -> None:
+        """Takes the step of a branch and goes on as plainly as can be, to rest or to where others have been."""
+        self.explored.histories += 1
+        for _ in range(LONGEST):
+            world = branch.take(self.explored.states)
+            self.explored.states += world.turns - branch.world.turns
+            identity = self._identities.of_world(world)
+            known = identity in self._seen
+            if deviations_left:
+                self._pass(branch, world)
+            if known:
+                return
+            self._seen.add(identity)
+            if world.is_at_rest():
+                branch.judge(check_gone if world.plan.over else check_converged, world)
+                return
+            branch = Branch(world, plain_step(world), branch)
+        raise LawBroken(f"it does not come to rest\n{branch.history()}")
+
+    def _pass(self, branch: Branch, after: ExploredWorld) -> None:
+        """Histories that deviate here are to be lived; a sample of them when there are too many."""
+        self._passes += 1
+        if len(self._passed) < WIDEST:
+            self._passed.append((branch, after))
+        elif (place := self._rng.randrange(self._passes)) < WIDEST:
+            self._passed[place] = branch, after
+
+
+def plain_step(world: ExploredWorld) -> Step:
+    """What happens when nothing is out of order."""
+    ready = world.ready()
+    if ready and world.plan.wake_at > world.now:
+        return _happens(ready[:1])
+    return Step("time passes", ExploredWorld.wait)
+
+
+def deviations(world: ExploredWorld, scope: Scope) -> Iterator[Step]:
+    """What could happen instead."""
+    ready = world.ready()
+    wakes = world.plan.wake_at <= world.now
+    yield from (_happens([one]) for one in ready[0 if wakes else 1 :])
+    if len(ready) > 1:
+        yield _happens(ready)
+    if ready and not wakes and world.next_at() < math.inf:
+        yield Step("time passes meanwhile", ExploredWorld.wait)
+    for text, operation in scope.menu.items():
+        yield Step(text, partial(_operate, operation=operation))
+    yield Step("the controller dies", ExploredWorld.restart_controller)
+    for replica in world.alive():
+        yield Step(f"{replica.id} dies", partial(_die, tag=replica.id.tag))
+        if replica.ready and not replica.ill:
+            yield Step(f"{replica.id} falls ill", partial(_fall_ill, tag=replica.id.tag))
+    for actor in world.actors.alive():
+        yield Step(f"{actor.id} dies", _lose_actor)
+
+
+def _happens(happenings: list[Happening]) -> Step:
+    said = (f"{happens.__name__.strip('_')} {' '.join(map(str, arguments))}" for _, _, happens, arguments in happenings)
+    return Step(" and ".join(said), partial(ExploredWorld.happen, happenings=happenings))
+
+
+def _operate(world: ExploredWorld, operation: Callable[[ExploredWorld], None]) -> None:
+    operation(world)
+    world.take_turns()
+
+
+def _die(world: ExploredWorld, tag: str) -> None:
+    world.die(next(one for one in world.alive() if one.id.tag == tag))
+
+
+def _fall_ill(world: ExploredWorld, tag: str) -> None:
+    next(one for one in world.alive() if one.id.tag == tag).ill = True
+
+
+def _lose_actor(world: ExploredWorld) -> None:
+    world.actors.die(world, world.actors.alive()[0])
