@@ -32,8 +32,9 @@ def number(name: str, value: Any, above: float | None = None, least: float | Non
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, not {value!r}.")
     if not math.isfinite(value) or (above is not None and value <= above) or (least is not None and value < least):
-        wanted = f"above {above:g}" if above is not None else f"at least {least or 0:g}"
-        raise ValueError(f"{name} must be finite and {wanted}, not {value}.")
+        wanted = "" if least is None else f" and at least {least:g}"
+        wanted = wanted if above is None else f" and above {above:g}"
+        raise ValueError(f"{name} must be finite{wanted}, not {value}.")
     return float(value)
 
 

@@ -192,8 +192,11 @@ def check_name(name: str) -> None:
 
     Raises:
         MeshServeException: it is empty.
+        TypeError: it is no text.
         ValueError: it has a character that names must not have.
     """
+    if name and not isinstance(name, str):
+        raise TypeError(f"The name of an application must be text, not {name!r}.")
     if not name:
         raise MeshServeException("Application name must be a non-empty string.")
     if DELIMITER in name:
@@ -205,7 +208,7 @@ def check_route_prefix(prefix: str | None) -> None:
 
     Raises:
         TypeError: it is no text.
-        ValueError: it is no path, or one that ends in a slash, or has braces.
+        ValueError: it is no path, or one that ends in a slash, or has braces, or what a path never has.
     """
     if prefix is None:
         return
@@ -217,3 +220,5 @@ def check_route_prefix(prefix: str | None) -> None:
         raise ValueError(f"Invalid route_prefix {prefix!r}, may not end with a trailing '/'.")
     if "{" in prefix or "}" in prefix:
         raise ValueError(f"Invalid route_prefix {prefix!r}, may not contain wildcards: '{{' and '}}'.")
+    if "?" in prefix or "#" in prefix:
+        raise ValueError(f"Invalid route_prefix {prefix!r}, may not contain '?' or '#': no request's path has them.")

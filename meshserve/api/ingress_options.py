@@ -9,13 +9,28 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from meshserve.api.checks import integer, number
+from meshserve.api.checks import integer, number, read_integer, read_number
 from meshserve.api.config_class import Config
 from meshserve.api.imports import import_path
 from meshserve.rpc.import_path import import_object
 from meshserve.settings import Settings
 
 _MAX_PORT = 65_535
+
+_INTEGERS: dict[str, tuple[int, int | None]] = {
+    "port": (0, _MAX_PORT),
+    "metrics_port": (1, _MAX_PORT),
+    "keep_alive_timeout_s": (1, None),
+    "max_header_bytes": (1, None),
+    "max_body_bytes": (0, None),
+    "max_websocket_message_bytes": (1, None),
+    "workers": (1, None),
+}
+"""Of HTTP, by name: the least and the most."""
+
+_NUMBERS_OR_NONE = ("metrics_port", "max_body_bytes")
+
+_TEXTS_OR_NONE = ("host", "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs")
 
 _NOT_FOR_PROXIES = ("location", "root_url", "middlewares", "num_cpus")
 
@@ -29,8 +44,16 @@ class ProxyLocation(StrEnum):
 
     @classmethod
     def of(cls, location: str | ProxyLocation) -> ProxyLocation:
-        """A location by its name; "NoServer" is the older name of "Disabled"."""
-        return cls.Disabled if location == "NoServer" else cls(location)
+        """A location by its name; "NoServer" is the older name of "Disabled".
+
+        Raises:
+            ValueError: there is no such location.
+        """
+        if location == "NoServer":
+            return cls.Disabled
+        if location not in list(cls):
+            raise ValueError(f"{location!r} is not a valid ProxyLocation: give one of {', '.join(cls)}.")
+        return cls(location)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +82,7 @@ class HTTPOptions(Config):
         root_url, middlewares, num_cpus: of older releases; the first is ignored, the others must stay empty.
 
     Raises:
-        ValueError: a field is out of its range, or the key comes without the certificate.
-        TypeError: a field is of the wrong type.
+        ValidationError: a ValueError: a field is of the wrong type or out of its range, or it does not go with another.
     """
 
     _other_fields = "ignore"
@@ -88,22 +110,40 @@ class HTTPOptions(Config):
 
     def __post_init__(self) -> None:
         self._refuse_what_is_gone()
-        integer("port", self.port, 0, _MAX_PORT)
-        for name in ("keep_alive_timeout_s", "max_header_bytes", "max_websocket_message_bytes", "workers"):
-            integer(name, getattr(self, name), 1)
-        if self.metrics_port is not None:
-            integer("metrics_port", self.metrics_port, 1, _MAX_PORT)
+        self._read_numbers()
+        for name in ("root_path", *_TEXTS_OR_NONE):
+            value = getattr(self, name)
+            if not (isinstance(value, str) or (value is None and name != "root_path")):
+                raise TypeError(f"{name} must be text, not {value!r}.")
         if not isinstance(self.dashboard, bool):
             raise TypeError(f"dashboard must be True or False, not {self.dashboard!r}.")
-        if self.max_body_bytes is not None:
-            integer("max_body_bytes", self.max_body_bytes, 0)
-        number("receive_timeout_s", self.receive_timeout_s, above=0)
         if self.root_path and not self.root_path.startswith("/"):
             raise ValueError(f"root_path must start with '/', not {self.root_path!r}.")
+        self._check_together()
+
+    def _read_numbers(self) -> None:
+        """Checks numbers, and makes numbers of texts: people take them from the environment."""
+        for name, (least, most) in _INTEGERS.items():
+            value = getattr(self, name)
+            if value is not None or name not in _NUMBERS_OR_NONE:
+                object.__setattr__(self, name, read_integer(name, value, least, most))
+        object.__setattr__(self, "receive_timeout_s", read_number("receive_timeout_s", self.receive_timeout_s, above=0))
+        if self.request_timeout_s is not None:
+            timeout_s = read_number("request_timeout_s", self.request_timeout_s)
+            object.__setattr__(self, "request_timeout_s", None if timeout_s < 0 else timeout_s)
+
+    def _check_together(self) -> None:
         if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
             raise ValueError("Both ssl_keyfile and ssl_certfile must be provided together to enable HTTPS.")
-        if self.request_timeout_s is not None and self.request_timeout_s < 0:
-            object.__setattr__(self, "request_timeout_s", None)
+        if self.ssl_ca_certs is not None and self.ssl_certfile is None:
+            raise ValueError(
+                "ssl_ca_certs asks clients for certificates, which needs HTTPS: give ssl_certfile and ssl_keyfile, too."
+            )
+        if self.metrics_port is not None and self.metrics_port == self.port and self.host is not None:
+            raise ValueError(
+                f"metrics_port must be another port than port, not {self.metrics_port} as well: leave it out to have "
+                "/metrics at port."
+            )
 
     def _refuse_what_is_gone(self) -> None:
         if self.middlewares:

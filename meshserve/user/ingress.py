@@ -175,11 +175,11 @@ def ingress(app: Any = None) -> Callable[..., Any]:
     Raises:
         ValueError: on decorating what is not a class, or a class that defines `__call__`, or with None a class
             without the method.
-        TypeError: the application is not callable, or cannot be copied to the replicas.
+        TypeError: the application is none of these, or cannot be copied to the replicas.
         MeshServeException: a route of the class does not take `self`.
     """
-    if app is not None and not callable(app):
-        raise TypeError(f"serve.ingress takes an ASGI application or a function that makes one, not {app!r}.")
+    if app is not None:
+        _check_app(app)
 
     def decorate(cls: type | None = None) -> type:
         return _ingress_class(app, _NoClass if cls is None else cls)
@@ -209,9 +209,35 @@ def _ingress_class(app: Any, cls: type) -> type:
     )
 
 
+def _check_app(app: Any) -> None:
+    if not callable(app):
+        raise TypeError(f"serve.ingress takes an ASGI application or a function that makes one, not {app!r}.")
+    if inspect.isclass(app) and not hasattr(app, "__await__"):  # Starlette's endpoints are classes with it
+        raise TypeError(
+            f"serve.ingress takes an ASGI application, not the class {app.__name__!r}: write @serve.ingress(app) above "
+            f"the class of the deployment, where app is an application, as FastAPI() is."
+        )
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        return  # made in C: it does not tell
+    if inspect.isfunction(app) and not signature.parameters:
+        return
+    try:
+        signature.bind("scope", "receive", "send")
+    except TypeError as error:
+        raise TypeError(
+            f"serve.ingress takes an ASGI application, which is called with scope, receive and send, or a function "
+            f"without parameters that makes one; {app!r} takes {signature}. A WSGI application, as of Flask, needs an "
+            "adapter around it, such as a2wsgi.WSGIMiddleware."
+        ) from error
+
+
 def _check_class(app: Any, cls: Any) -> None:
     if not inspect.isclass(cls):
-        raise ValueError(f"@serve.ingress must be used with a class, not {cls!r}.")
+        raise ValueError(
+            f"@serve.ingress must be used with a class, not {cls!r}; @serve.deployment, if any, goes above it."
+        )
     if any("__call__" in vars(owner) for owner in cls.__mro__):
         raise ValueError(
             f"Classes passed to @serve.ingress may not have __call__ method. That of {cls.__name__} would never be "

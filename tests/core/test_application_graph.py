@@ -174,6 +174,22 @@ def test_applications_that_run_together_have_their_own_names_and_prefixes() -> N
         specify([])
 
 
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ({"route_prefix": "x"}, ValueError, "'x', must start with a forward slash"),
+        ({"route_prefix": "/x/"}, ValueError, "'/x/', may not end with a trailing '/'"),
+        ({"route_prefix": "/{x}"}, ValueError, "may not contain wildcards"),
+        ({"route_prefix": "/x?y"}, ValueError, r"may not contain '\?' or '#'"),
+        ({"route_prefix": 5}, TypeError, "must be a path, as text, or None, not 5"),
+        ({"name": 5}, TypeError, "name of an application must be text, not 5"),
+    ],
+)
+def test_a_wrong_prefix_or_name_is_refused(given: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        specify([RunTarget(**{"target": Leaf.bind(), **given})])
+
+
 def test_a_builder_gets_its_arguments_as_its_model_reads_them() -> None:
     from pydantic import BaseModel
 

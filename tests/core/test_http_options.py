@@ -1,6 +1,7 @@
 """What users write in `http_options`, and what the environment adds."""
 
 import json
+import math
 import warnings
 from typing import Any
 
@@ -18,6 +19,36 @@ from meshserve.proxy.options import HttpOptions
 def test_a_key_without_its_certificate_is_refused(given: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="Both ssl_keyfile and ssl_certfile must be provided together"):
         HTTPOptions(**given)  # type: ignore[arg-type]  # text for every field
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"host": 1}, "host must be text, not 1"),
+        ({"root_path": None}, "root_path must be text, not None"),
+        ({"root_path": "api"}, "root_path must start with '/', not 'api'"),
+        ({"port": "http"}, "port must be an integer, not 'http'"),
+        ({"port": 70_000}, "port must be from 0 to 65535, not 70000"),
+        ({"request_timeout_s": "soon"}, "request_timeout_s must be a number, not 'soon'"),
+        ({"request_timeout_s": math.nan}, "request_timeout_s must be finite, not nan"),
+        ({"keep_alive_timeout_s": 0}, "keep_alive_timeout_s must be at least 1, not 0"),
+        ({"location": "Everywhere"}, "'Everywhere' is not a valid ProxyLocation: give one of Disabled, HeadOnly"),
+        ({"ssl_ca_certs": "ca.pem"}, "ssl_ca_certs asks clients for certificates, which needs HTTPS"),
+        ({"metrics_port": 8000}, "metrics_port must be another port than port, not 8000 as well"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_was_wanted(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HTTPOptions(**given)
+
+
+def test_numbers_may_come_as_text_as_from_the_environment() -> None:
+    options = HTTPOptions(port="8001", request_timeout_s="1.5", workers="2")  # type: ignore[arg-type]  # what is tested
+    assert (options.port, options.request_timeout_s, options.workers) == (8001, 1.5, 2)
+
+
+def test_a_request_timeout_below_zero_is_none() -> None:
+    assert HTTPOptions(request_timeout_s=-1).request_timeout_s is None
 
 
 @pytest.mark.parametrize(("name", "value"), [("middlewares", [object()]), ("num_cpus", 1)])

@@ -552,9 +552,16 @@ class Plain:
     pass
 
 
+def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+    raise AssertionError("never called")
+
+
 @pytest.mark.parametrize(
     ("app", "target", "error", "text"),
     [
+        (FastAPI, Plain, TypeError, "not the class 'FastAPI': write @serve.ingress"),
+        (wsgi, Plain, TypeError, r"takes \(environ: .*A WSGI application"),
+        (lambda name: bare, Plain, TypeError, r"takes \(name\)"),
         (bare, hello, ValueError, "must be used with a class"),
         (bare, Callable, ValueError, "may not have __call__ method"),
         (None, Plain, ValueError, "__serve_build_asgi_app__"),
