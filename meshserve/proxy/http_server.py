@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -20,6 +19,7 @@ import uvicorn
 from meshserve.proxy.http_exchange import Receive, Send
 from meshserve.proxy.http_middleware import with_middlewares
 from meshserve.proxy.http_protocol import Begin, Dated, IngressProtocol
+from meshserve.proxy.http_tls import server_context
 from meshserve.proxy.options import HttpOptions
 from meshserve.wire.http import Scope
 
@@ -56,11 +56,6 @@ class HttpServer:
             server_header=False,
             timeout_keep_alive=options.keep_alive_timeout_s,
             ws_max_size=options.max_websocket_message_bytes,
-            ssl_keyfile=options.ssl_keyfile,
-            ssl_certfile=options.ssl_certfile,
-            ssl_keyfile_password=options.ssl_keyfile_password,
-            ssl_ca_certs=options.ssl_ca_certs,
-            ssl_cert_reqs=ssl.CERT_REQUIRED if options.ssl_ca_certs else ssl.CERT_NONE,
         )
         self._begin = None if options.middlewares_from else begin
         self._state = Dated()
@@ -75,15 +70,10 @@ class HttpServer:
 
         Raises:
             OSError: the port cannot be bound; says which and why.
-            ValueError: the certificate cannot be used.
+            ValueError: the certificate cannot be used; see `server_context`.
         """
-        try:
-            self._config.load()
-        except OSError as error:  # ssl.SSLError is one
-            raise ValueError(
-                f"Cannot serve HTTPS with ssl_certfile {self._options.ssl_certfile!r} and "
-                f"ssl_keyfile {self._options.ssl_keyfile!r}: {error}"
-            ) from error
+        self._config.load()
+        tls = server_context(self._options)
         host, shared = self._options.host or "", self._options.workers > 1
         if shared and not self._options.joins:
             for probe in bind(host, self._options.port):  # a shared port would be given to us, whoever has it
@@ -92,7 +82,7 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         self._tick()
         for listener in sockets:
-            server = await loop.create_server(self._protocol, sock=listener, ssl=self._config.ssl, backlog=BACKLOG)
+            server = await loop.create_server(self._protocol, sock=listener, ssl=tls, backlog=BACKLOG)
             self._servers.append(server)
         shown = f"[{host}]" if ":" in host else host
         return f"{shown}:{sockets[0].getsockname()[1]}"
@@ -153,8 +143,11 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     except OSError as error:  # socket.gaierror is one
         for listener in sockets:
             listener.close()
-        advice = "Free the port, or choose another one in http_options."
-        raise OSError(error.errno, f"Cannot serve HTTP on {host}:{port}: {error.strerror}. {advice}") from error
+        of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        advice = "Free the port, or choose another one" if of_port else "Give an address of this machine as host"
+        raise OSError(
+            error.errno, f"Cannot serve HTTP on {host}:{port}: {error.strerror}. {advice} in http_options."
+        ) from error
     return sockets
 
 

@@ -24,6 +24,7 @@ from websockets.sync.client import connect
 
 from meshserve.proxy import process as process_module
 from meshserve.proxy.http_server import bind
+from meshserve.proxy.http_tls import server_context
 from meshserve.proxy.options import HttpOptions
 from meshserve.proxy.process import ProxyProcess
 from meshserve.proxy.workers import Workers
@@ -75,6 +76,13 @@ def test_ipv6_address_is_told_as_urls_have_it() -> None:
             return (await client.get(f"http://{process.http_address}/-/healthz")).text
 
     assert io_thread().run(answer(), timeout_s=30) == "Route table is not populated yet."
+
+
+def test_host_that_is_not_of_this_machine_is_told_by_name() -> None:
+    with pytest.raises(
+        OSError, match=r"Cannot serve HTTP on 192\.0\.2\.77:0: .*Give an address of this machine as host"
+    ):
+        bind("192.0.2.77", 0)
 
 
 def test_check_says_where_it_serves_and_by_which_routes() -> None:
@@ -295,6 +303,30 @@ def test_web_socket_over_tls(certificate: tuple[Path, Path]) -> None:
         with connect(served.mesh.url.replace("https", "wss") + "/ws", ssl=trusting) as socket:
             socket.send("hello")
             assert socket.recv() == "wss hello"
+
+
+def test_certificate_that_cannot_be_used_is_refused_by_name(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    key, cert = certificate
+    locked, empty = tmp_path / "locked.pem", tmp_path / "empty.pem"
+    command = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", str(key), "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    empty.write_text("nothing")
+
+    def refusal(key: Path, cert: Path, **more: str) -> str:
+        with pytest.raises(ValueError, match="Cannot serve HTTPS with") as refused:
+            server_context(HttpOptions(ssl_keyfile=str(key), ssl_certfile=str(cert), **more))  # type: ignore[arg-type]
+        return str(refused.value)
+
+    assert f"ssl_keyfile '{tmp_path}/none.pem': No such file" in refusal(tmp_path / "none.pem", cert)
+    assert "the first has no certificate in PEM format" in refusal(key, empty)
+    assert "the second has no private key in PEM format" in refusal(empty, cert)
+    assert "the key is encrypted: give ssl_keyfile_password" in refusal(locked, cert)
+    assert "the key is encrypted: ssl_keyfile_password is not its password" in refusal(
+        locked, cert, ssl_keyfile_password="wrong"
+    )
+    assert f"ssl_ca_certs '{empty}': it has no certificates" in refusal(key, cert, ssl_ca_certs=str(empty))
+    opened = HttpOptions(ssl_keyfile=str(locked), ssl_certfile=str(cert), ssl_keyfile_password="secret")
+    assert server_context(opened) is not None
 
 
 def test_clients_need_a_certificate_of_the_named_authorities(certificate: tuple[Path, Path]) -> None:
