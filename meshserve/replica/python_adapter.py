@@ -9,15 +9,17 @@ from functools import partial
 from types import CoroutineType
 from typing import Any
 
-from meshserve.model.call import Call, CallKind, Encoding, Payload
+from meshserve.model.call import BorrowedPayload, Call, CallKind, Encoding, Payload
 from meshserve.replica.adapter import Invocation
 from meshserve.replica.kept import ArrivingPayload, Kept
 from meshserve.replica.running import Running
 from meshserve.replica.user_code import UserCode
 from meshserve.routing.response import interop
 from meshserve.rpc.attachments import attachments
-from meshserve.rpc.lending import decoded_apart, is_fixed, lend, references_to, settled_apart
+from meshserve.rpc.lending import decoded_apart, is_fixed, lend, references_to, settled, settled_apart
 from meshserve.rpc.segments import segment_pool
+from meshserve.settings import SHARED_FROM_BYTES
+from meshserve.wire.buffers import APART_FROM_BYTES
 from meshserve.wire.claims import decode_claim
 from meshserve.wire.values import Store, decode_arguments, decode_value, encode_plain_value, encode_value, open_chain
 
@@ -85,7 +87,8 @@ class PythonAdapter:
         if inspect.isawaitable(result):
             result = await result
         if not call.kind.streams_out:
-            return encode_value(result, _store_for(call))
+            references = references_to(result)
+            return await _encoded_apart(result, references, _store_for(call))
         if inspect.isasyncgen(result) or isinstance(result, AsyncIterator):
             await _send_async(invocation, result, self._item_store_for(call))
         elif inspect.isgenerator(result) or isinstance(result, Iterator):
@@ -149,9 +152,17 @@ def _refuse_generator(result: Any, call: Call) -> None:
 
 async def _encoded_apart(value: Any, references: int, store: Store | None) -> Payload:
     """A result or an item. What takes long to copy, and nobody can change, is copied beside the user's loop."""
-    if store is not None and is_fixed(value, references):
-        return await settled_apart(encode_value(value, lend), store)
-    return encode_value(value, store)
+    if store is None:
+        return encode_value(value)
+    lent = encode_value(value, lend)
+    if type(lent) is not BorrowedPayload:
+        return lent
+    if lent.size_bytes - len(lent.body) >= APART_FROM_BYTES and len(lent.body) < SHARED_FROM_BYTES:
+        del lent  # it refers to what shall be referred to by nobody else
+        if is_fixed(value, references):
+            return await settled_apart(encode_value(value, lend), store)
+        lent = encode_value(value, lend)
+    return settled(lent, store)
 
 
 def _store_for(call: Call) -> Store | None:

@@ -11,14 +11,16 @@ as changed. `settled` makes the copy.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import is_dataclass
 from typing import Any
 
 from meshserve.model.call import BorrowedPayload, Payload
 from meshserve.rpc.segments import segment_pool
 from meshserve.wire.buffers import APART_FROM_BYTES
-from meshserve.wire.values import Store, decode_value, is_copied_by_reading, owned
+from meshserve.wire.values import Store, decode_value, is_copied_by_reading, is_plain, owned
 
 threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="meshserve-copy")
 """Two, so that one huge value does not hold up another process's worth of large ones."""
@@ -61,16 +63,63 @@ _ALONE = _references_to_one()
 def is_fixed(value: object, references: int) -> bool:
     """Whether a large value stays as it is while it is copied: nobody can change it, or nobody else has it.
 
+    Said of `bytes` and numpy arrays, and of dicts, lists, tuples and dataclasses of such and of plain values.
+
     Args:
-        references: to the value, from `references_to`.
+        references: to the value, from `references_to`. None that its encoded form has on parts of it.
     """
     if type(value) is bytes:
         return len(value) >= APART_FROM_BYTES
-    kind = type(value)
-    if kind.__name__ != "ndarray" or kind.__module__ != "numpy":  # which may not be installed
+    if references != _ALONE:
         return False
-    array: Any = value
-    return references == _ALONE and array.base is None and array.nbytes >= APART_FROM_BYTES
+    if _is_array(value):
+        array: Any = value
+        return array.base is None and array.nbytes >= APART_FROM_BYTES
+    return (type(value) in _CONTAINERS or is_dataclass(value)) and _has_parts_alone(value)
+
+
+_CONTAINERS = (dict, list, tuple)
+
+_MOST_PARTS = 256
+"""A value of more parts is not looked through: that would take longer than is gained."""
+
+
+def _has_parts_alone(value: object) -> bool:
+    """Whether all that can change in a value is referred to by nobody else."""
+    containers, parts = [value], 0
+    while containers:
+        for part in gc.get_referents(containers.pop()):
+            parts += 1
+            if _never_changes(part):
+                continue
+            if sys.getrefcount(part) != _ALONE_INSIDE or parts > _MOST_PARTS:
+                return False
+            if type(part) in _CONTAINERS or is_dataclass(part):
+                containers.append(part)
+            elif not _is_array(part) or part.base is not None:
+                return False
+    return True
+
+
+def _references_to_part() -> int:
+    container = [object()]
+    for part in gc.get_referents(container):
+        return sys.getrefcount(part)
+    raise AssertionError("a list refers to what is in it")
+
+
+_ALONE_INSIDE = _references_to_part()
+
+
+def _never_changes(value: object) -> bool:
+    if type(value) is tuple:
+        return all(map(_never_changes, value))
+    return is_plain(value) or type(value) is type
+
+
+def _is_array(value: object) -> bool:
+    kind = type(value)
+    return kind.__name__ == "ndarray" and kind.__module__ == "numpy"  # which may not be installed
 
 
 async def settled_apart(payload: Payload, store: Store | None = None) -> Payload:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from unittest import mock
 
 import numpy as np
@@ -56,8 +57,14 @@ class Model:
     async def echo(self, *values: object) -> tuple[object, ...]:
         return values
 
+    async def ones_inside(self, count: int) -> dict[str, object]:
+        return {"name": "model", "layers": [1.5, (np.ones(count, dtype=np.uint8), "ones")]}
+
     async def own(self) -> np.ndarray:
         return self.array
+
+    async def own_inside(self) -> dict[str, np.ndarray]:
+        return {"own": self.array}
 
     async def change(self) -> None:
         self.array[:] = 7
@@ -208,11 +215,46 @@ def test_only_what_nobody_else_can_change_is_copied_later() -> None:
 async def test_a_replicas_loop_goes_on_while_its_result_is_copied(
     served: DeploymentHandle, copies_held: threading.Event
 ) -> None:
-    result = served.ones.remote(LARGE)
-    await until(lambda: lending.threads._work_queue.qsize() == 1)
+    result, inside = served.ones.remote(LARGE), served.ones_inside.remote(LARGE)
+    await until(lambda: lending.threads._work_queue.qsize() == 2)
     assert await served.remote() == "called"
     copies_held.set()
     assert (await result).sum() == LARGE
+    assert (await inside)["layers"][1][0].sum() == LARGE
+
+
+@dataclass
+class Scored:
+    scores: np.ndarray
+    shape: tuple[int, ...] = (3, 4)
+
+
+def test_what_is_in_a_container_may_be_had_by_nobody_else_either() -> None:
+    def fixed(value: object, *kept: object) -> bool:
+        del kept
+        references = lending.references_to(value) - 1  # the caller's own
+        return lending.is_fixed(value, references)
+
+    array = np.ones(LARGE, dtype=np.uint8)
+    assert fixed({"name": "x", "layers": [1.5, (np.ones(LARGE),)], "scored": Scored(np.ones(LARGE))})
+    assert fixed([bytes(LARGE), None, (1, "a")])
+    assert not fixed({"name": array})
+    assert not fixed([array, array])
+    assert not fixed(({"deep": [array]},))
+    assert not fixed(Scored(array))
+    assert not fixed({"view": np.ones(LARGE)[1:]}), "whoever else has what it is a view of is not looked for"
+    assert not fixed({"other": bytearray(10)})
+    assert not fixed([[] for _ in range(1000)])
+    shared = [np.ones(LARGE)]
+    assert not fixed({"shared": shared}, shared)
+
+
+async def test_a_result_inside_a_container_that_its_replica_goes_on_to_change_is_as_it_was_returned(
+    served: DeploymentHandle,
+) -> None:
+    own, changed = served.own_inside.remote(), served.change.remote()
+    await changed
+    assert (await own)["own"].max() == 1
 
 
 def test_a_lent_payload_refers_to_its_senders_memory_until_it_is_settled() -> None:
