@@ -25,7 +25,7 @@ from meshserve.wire.calls import add_items, call_from_start, fill_failure, fill_
 if TYPE_CHECKING:
     from meshserve.replica.door import Door
 
-ACCEPT_WITHIN_S = 0.005
+ACCEPT_WITHIN_S = 0.05
 """Acceptance rides with the next message, and is worth one of its own only after this: a short call has its result
 ready sooner, and a message costs as much as ten calls (measured: half of the messages under HTTP load)."""
 
@@ -58,6 +58,7 @@ class SessionEnd:
         self._young = Young(self._running)
         self._reserved: set[int] = set()
         self._accepted: list[int] = []
+        self._accept_by = 0.0
         self._accept_timer: asyncio.TimerHandle | None = None
         self._retained: list[int] = []
         self._rejected: list[replica_pb2.RejectedFrame] = []
@@ -153,15 +154,26 @@ class SessionEnd:
         if isinstance(outcome, Running):
             self._running[outcome.call_id] = outcome
             if outcome.call.kind is not CallKind.UNARY:
+                if not self._accepted:
+                    self._accept_by = outcome.accepted_at + ACCEPT_WITHIN_S
+                    if self._accept_timer is None:
+                        self._accept_later(ACCEPT_WITHIN_S)
                 self._accepted.append(outcome.call_id)
-                if self._accept_timer is None:
-                    self._accept_timer = asyncio.get_running_loop().call_later(ACCEPT_WITHIN_S, self._send_accepted)
             return
         self._reject(outcome)
 
+    def _accept_later(self, wait_s: float) -> None:
+        self._accept_timer = asyncio.get_running_loop().call_later(wait_s, self._send_accepted)
+
     def _send_accepted(self) -> None:
+        """Sends word of calls that have run for so long; others, which came after those it was set for, have time."""
         self._accept_timer = None
-        if self._accepted:
+        if not self._accepted:
+            return
+        wait_s = self._accept_by - time.monotonic()
+        if wait_s > 0:
+            self._accept_later(wait_s)
+        else:
             self._writer.wake()
 
     def _reject(self, frame: replica_pb2.RejectedFrame) -> None:
