@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from meshserve.api.checks import config
+from meshserve.api.config_class import ConfigType
 from meshserve.api.controller_options import ControllerOptions
 from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOptions
 from meshserve.api.schema_application import ServeApplicationSchema
@@ -32,7 +32,7 @@ class HTTPOptionsSchema(BaseModel):
 
     @model_validator(mode="after")
     def _as_in_python(self) -> HTTPOptionsSchema:
-        config("http_options", self.known(), HTTPOptions)
+        _check(HTTPOptions, self.model_dump())
         return self
 
     def known(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class gRPCOptionsSchema(BaseModel):  # noqa: N801 - the peer's name
     @model_validator(mode="after")
     def _as_in_python(self) -> gRPCOptionsSchema:
         # What is named by import paths is imported by the proxies.
-        config("grpc_options", {**self.known(), "grpc_servicer_functions": (), "interceptors": ()}, gRPCOptions)
+        _check(gRPCOptions, {**self.model_dump(), "grpc_servicer_functions": (), "interceptors": ()})
         return self
 
     def known(self) -> dict[str, Any]:
@@ -111,6 +111,14 @@ class ServeDeploySchema(BaseModel):
     def get_empty_schema_dict() -> dict[str, Any]:
         """The file that runs nothing."""
         return {"applications": []}
+
+
+def _check(kind: ConfigType, fields: dict[str, Any]) -> None:
+    """Checks fields as in Python, with errors that a pydantic model may raise; warns of fields there are not."""
+    try:
+        kind.made(**fields)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _twice(values: Sequence[str]) -> str:

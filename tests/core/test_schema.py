@@ -138,6 +138,8 @@ def test_applications_that_are_refused_say_why(fields, said):
         ([], {"target_capacity": 100.1}, "target_capacity"),
         ([], {"http_options": {"port": 70000}}, "port"),
         ([], {"http_options": {"ssl_keyfile": "key.pem"}}, "ssl_certfile"),
+        ([], {"http_options": {"workers": "two"}}, "workers must be an integer, not 'two'"),
+        ([], {"grpc_options": {"max_metadata_bytes": "1k"}}, "max_metadata_bytes must be a number, not '1k'"),
         ([], {"proxy_location": "Everywhere"}, "EveryNode"),
         ([], {"controller_options": {"runtime_env": {"pip": ["numpy"]}}}, "env_vars"),
         ([], {"controller_options": {"runtime_env": {"env_vars": {"": "x"}}}}, "env_vars"),
@@ -146,6 +148,11 @@ def test_applications_that_are_refused_say_why(fields, said):
 def test_files_that_are_refused_say_why(applications, fields, said):
     with pytest.raises(ValidationError, match=said):
         file(*applications, **fields)
+
+
+def test_an_option_of_the_ingress_that_there_is_not_is_told() -> None:
+    with pytest.warns(UserWarning, match="HTTPOptions ignores 'prot', no field of it. Did you mean 'port'"):
+        ServeDeploySchema.model_validate({"http_options": {"prot": 8001}, "applications": []})
 
 
 def test_a_file_needs_applications_and_may_have_several_without_a_prefix():
