@@ -212,6 +212,6 @@ class Kept:
         io_thread().loop.call_later(SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
-        self._sweeping = self.drop_old()
-        if self._sweeping:
-            self._sweep_later()
+        self._sweeping = False  # before the look: what comes after it has the next one
+        if self.drop_old():
+            self._sweep_in_time()
