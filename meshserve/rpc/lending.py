@@ -75,10 +75,8 @@ def is_fixed(value: object, references: int) -> bool:
     if _is_array(value):
         array: Any = value
         return array.base is None and array.nbytes >= APART_FROM_BYTES
-    return (type(value) in _CONTAINERS or is_dataclass(value)) and _has_parts_alone(value)
+    return _is_container(value) and _has_parts_alone(value)
 
-
-_CONTAINERS = (dict, list, tuple)
 
 _MOST_PARTS = 256
 """A value of more parts is not looked through: that would take longer than is gained."""
@@ -94,11 +92,22 @@ def _has_parts_alone(value: object) -> bool:
                 continue
             if sys.getrefcount(part) != _ALONE_INSIDE or parts > _MOST_PARTS:
                 return False
-            if type(part) in _CONTAINERS or is_dataclass(part):
+            if _is_container(part):
                 containers.append(part)
             elif not _is_array(part) or part.base is not None:
                 return False
     return True
+
+
+def _is_container(value: object) -> bool:
+    """Whether a value is sent as its parts, and nothing but them: a class may send what it likes instead."""
+    kind: Any = type(value)
+    if kind in (dict, list, tuple):
+        return True
+    return is_dataclass(kind) and all(getattr(kind, name) is getattr(object, name) for name in _PICKLED_BY)
+
+
+_PICKLED_BY = ("__reduce_ex__", "__reduce__", "__getstate__")
 
 
 def _references_to_part() -> int:

@@ -229,6 +229,17 @@ class Scored:
     shape: tuple[int, ...] = (3, 4)
 
 
+ELSEWHERE = np.ones(LARGE, dtype=np.uint8)
+
+
+@dataclass
+class SendsAnother:
+    part: int = 1
+
+    def __getstate__(self) -> object:
+        return {"part": ELSEWHERE}
+
+
 def test_what_is_in_a_container_may_be_had_by_nobody_else_either() -> None:
     def fixed(value: object, *kept: object) -> bool:
         del kept
@@ -241,7 +252,7 @@ def test_what_is_in_a_container_may_be_had_by_nobody_else_either() -> None:
     assert not fixed({"name": array})
     assert not fixed([array, array])
     assert not fixed(({"deep": [array]},))
-    assert not fixed(Scored(array))
+    assert not fixed(Scored(array)) and not fixed(SendsAnother()) and not fixed([SendsAnother()])
     assert not fixed({"view": np.ones(LARGE)[1:]}), "whoever else has what it is a view of is not looked for"
     assert not fixed({"other": bytearray(10)})
     assert not fixed([[] for _ in range(1000)])
