@@ -162,12 +162,12 @@ class Explorer:
         for deviation in range(1, self._deviations + 1):
             self.explored.complete += self._passes == len(self._passed)
             passed, self._passed, self._passes = self._passed, [], 0
-            self._rng.shuffle(passed)
-            for branch, after in passed:
-                for other in branch.others(after, self._scope):
-                    if self.explored.states >= self._states:
-                        return self.explored
-                    self._live(other, self._deviations - deviation)
+            others = [other for branch, after in passed for other in branch.others(after, self._scope)]
+            self._rng.shuffle(others)
+            for other in others:
+                if self.explored.states >= self._states:
+                    return self.explored
+                self._live(other, self._deviations - deviation)
         self.explored.complete += 1
         return self.explored
 
