@@ -57,22 +57,28 @@ class _Methods:
     Attributes:
         owners: module and qualified name of each class.
         held: the ids of the functions that the classes hold.
+        static: the ids of those of them that are static: they get no instance, so that they are no methods.
     """
 
     owners: frozenset[tuple[str, str]]
     held: frozenset[int]
+    static: frozenset[int]
 
     @staticmethod
     def of(cls: type) -> _Methods:
         """Those of a class."""
         owners = [owner for owner in cls.__mro__ if owner is not object]
-        values = (value for owner in owners for value in vars(owner).values())
+        values = [value for owner in owners for value in vars(owner).values()]
+        static = [value for value in values if isinstance(value, staticmethod)]
         return _Methods(
             frozenset((owner.__module__, owner.__qualname__) for owner in owners),
             frozenset(id(value) for value in values if isinstance(value, FunctionType)),
+            frozenset(id(function) for value in static for function in (value, value.__func__)),
         )
 
     def __contains__(self, endpoint: Any) -> bool:
+        if id(endpoint) in self.static:
+            return False
         if id(endpoint) in self.held:
             return True
         if getattr(endpoint, _MARK, False):

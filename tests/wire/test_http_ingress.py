@@ -556,6 +556,24 @@ def wsgi(environ: Any, start_response: Any) -> list[bytes]:
     raise AssertionError("never called")
 
 
+def test_static_methods_are_routes_without_the_instance() -> None:
+    app = FastAPI()
+
+    class Tools:
+        @app.get("/double/{number}")
+        @staticmethod
+        def double(number: int) -> int:
+            return 2 * number
+
+        @staticmethod
+        @app.get("/triple/{number}")
+        def triple(number: int) -> int:
+            return 3 * number
+
+    with serving(ingress(app)(Tools)) as served:
+        assert (served.get("/double/4").json(), served.get("/triple/4").json()) == (8, 12)
+
+
 @pytest.mark.parametrize(
     ("app", "target", "error", "text"),
     [
