@@ -181,6 +181,11 @@ class DeploymentHandle(Generic[T]):
         return self._options
 
     @property
+    def _router(self) -> object:
+        """What handles derived from one share; ported programs compare it."""
+        return self._connection
+
+    @property
     def is_initialized(self) -> bool:
         """Whether it, or a handle it shares its way with, was used in this process."""
         return self._connection.initialized

@@ -489,6 +489,7 @@ async def test_a_handle_survives_pickling_and_probing(served):
         assert other == served and hash(other) == hash(served)
     assert served.add == served.options(stream=True).add.options(stream=False) != served
     assert served.options(session_id="s") != served != "served"
+    assert served.options(session_id="s")._router is served._router
     assert not hasattr(served, "__array__")
     assert await served.__call__.remote("x") == "x"
     with pytest.raises(MeshServeException, match="not serializable"):
