@@ -10,6 +10,9 @@ from typing import NamedTuple
 DELIMITER = "#"
 """Separates the parts of a written id; not allowed in names."""
 
+REPLICA_PREFIX = "MESHSERVE_REPLICA::"
+"""Begins the names of replicas' actors."""
+
 
 class DeploymentId(NamedTuple):
     """A deployment of an application."""
@@ -43,8 +46,8 @@ class ReplicaId(NamedTuple):
         return self.deployment
 
     def to_full_id_str(self) -> str:
-        """As `str`."""
-        return str(self)
+        """The name of its actor, by which `ray.get_actor` finds it in the mesh's namespace."""
+        return f"{REPLICA_PREFIX}{self}"
 
     def __str__(self) -> str:
         return f"{self.deployment}{DELIMITER}{self.tag}"

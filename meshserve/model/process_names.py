@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from meshserve.model.gang import GangId
-from meshserve.model.ids import DELIMITER, ActorId, DeploymentId, ReplicaId
+from meshserve.model.ids import DELIMITER, REPLICA_PREFIX, ActorId, DeploymentId, ReplicaId
 
-_REPLICA = "MESHSERVE_REPLICA::"
 _ACTOR = "MESHSERVE_DEPLOYMENT_ACTOR::"
 _GANG = "MESHSERVE_GANG::"
 _PROXY = "MESHSERVE_PROXY-"
@@ -14,7 +13,7 @@ _PROXY_WORKER = "MESHSERVE_PROXYWORKER-"
 
 def replica_name(replica: ReplicaId) -> str:
     """The name of a replica's process."""
-    return f"{_REPLICA}{replica}"
+    return replica.to_full_id_str()
 
 
 def actor_name(actor: ActorId) -> str:
@@ -61,10 +60,10 @@ def proxy_worker_name(node_id: str, number: int) -> str:
 
 def replica_of(name: str) -> ReplicaId | None:
     """The replica whose process has this name; None for another process."""
-    if not name.startswith(_REPLICA):
+    if not name.startswith(REPLICA_PREFIX):
         return None
     try:
-        return ReplicaId.parse(name.removeprefix(_REPLICA))
+        return ReplicaId.parse(name.removeprefix(REPLICA_PREFIX))
     except ValueError:  # somebody else's process in our namespace
         return None
 
