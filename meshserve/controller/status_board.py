@@ -15,11 +15,12 @@ class StatusBoard:
     """Lives on the I/O thread.
 
     Args:
-        plan: the one before the first.
+        plan: the one before the first. It says nothing yet of what is wanted, so who asks for a plan waits for the next.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self._before = plan
         self._replaced = asyncio.Event()
 
     def show(self, plan: Plan) -> None:
@@ -30,7 +31,7 @@ class StatusBoard:
 
     async def reached(self, generation: int) -> Plan:
         """The first plan made for this generation of desired state, or for a later one."""
-        while self.plan.desired.generation < generation:
+        while self.plan is self._before or self.plan.desired.generation < generation:
             await self._replaced.wait()
         return self.plan
 
