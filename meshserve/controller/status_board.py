@@ -15,7 +15,7 @@ class StatusBoard:
     """Lives on the I/O thread.
 
     Args:
-        plan: the one before the first. It says nothing yet of what is wanted, so who asks for a plan waits for the next.
+        plan: the one before the first. It says nothing of what is wanted, so who asks waits for the next.
     """
 
     def __init__(self, plan: Plan) -> None:

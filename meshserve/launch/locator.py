@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import ray
 
 from meshserve.errors import ControllerUnreachableError
+from meshserve.launch.apart import apart
 from meshserve.launch.ray_store import RayStore
 from meshserve.settings import CONTROLLER_NAME, NAMESPACE
 
@@ -48,7 +48,7 @@ async def locate() -> MeshAddress:
 async def controller_exists() -> bool:
     """Whether the controller runs or is being restarted; not once it was killed for good, or has ended."""
     try:
-        await asyncio.to_thread(ray.get_actor, CONTROLLER_NAME, NAMESPACE)
+        await apart(ray.get_actor, CONTROLLER_NAME, NAMESPACE)
     except ValueError:  # Ray's way to say that there is none
         return False
     return True

@@ -18,6 +18,7 @@ from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.exceptions import RayError
 
 from meshserve.launch.actor_launcher import ActorSpec
+from meshserve.launch.apart import apart
 from meshserve.launch.launcher import Launcher, LaunchError, Started, WorkSpec
 from meshserve.settings import NAMESPACE
 
@@ -77,12 +78,12 @@ class RayActors:
         actor = await self._actor(name)
         self._actors.pop(name, None)
         if actor is not None:
-            await asyncio.to_thread(ray.kill, actor, no_restart=True)
+            await apart(ray.kill, actor, no_restart=True)
 
     async def _actor(self, name: str) -> Any:
         """The handle of the actor of that name, or None."""
         if name not in self._actors:
-            actor = await asyncio.to_thread(actor_named, name)
+            actor = await apart(actor_named, name)
             if actor is None:
                 return None
             self._actors[name] = actor

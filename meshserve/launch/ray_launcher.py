@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from meshserve.launch.apart import apart
 from meshserve.launch.launcher import LaunchError, Node, ProcessSpec, Started, WorkSpec
 from meshserve.launch.placement import actor_options
 from meshserve.launch.ray_groups import PlacementGroups
@@ -39,20 +40,20 @@ class RayLauncher:
     async def start(self, spec: ProcessSpec) -> Started:
         """See `Launcher.start`. Waits for resources for as long as it takes; `kill` ends the wait."""
         try:
-            actor = self._actors[spec.name] = await asyncio.to_thread(self._create, spec)
+            actor = self._actors[spec.name] = await apart(self._create, spec)
             return await _info(actor)
         except (RayError, ValueError) as error:
             self._actors.pop(spec.name, None)
-            await asyncio.to_thread(self._groups.remove, spec.name)
+            await apart(self._groups.remove, spec.name)
             raise LaunchError(_reason(spec, error)) from error
 
     async def run(self, spec: WorkSpec) -> bytes:
         """See `Launcher.run`."""
-        task = await asyncio.to_thread(_begin_work, spec)
+        task = await apart(_begin_work, spec)
         try:
             result: bytes = await task
         except asyncio.CancelledError:
-            await asyncio.to_thread(ray.cancel, task, force=True)
+            await apart(ray.cancel, task, force=True)
             raise
         except RayError as error:
             raise LaunchError(_COLOUR.sub("", str(error)).strip()) from error
@@ -74,8 +75,8 @@ class RayLauncher:
         actor = await self._actor(name)
         self._actors.pop(name, None)
         if actor is not None:
-            await asyncio.to_thread(ray.kill, actor, no_restart=True)
-        await asyncio.to_thread(self._groups.remove, name)
+            await apart(ray.kill, actor, no_restart=True)
+        await apart(self._groups.remove, name)
 
     async def find(self, name: str) -> Started | None:
         """See `Launcher.find`. Waits for one that is still being started."""
@@ -89,11 +90,11 @@ class RayLauncher:
 
     async def names(self) -> tuple[str, ...]:
         """See `Launcher.names`. Includes processes that are still being started."""
-        return await asyncio.to_thread(_names)
+        return await apart(_names)
 
     async def nodes(self) -> tuple[Node, ...]:
         """See `Launcher.nodes`."""
-        return await asyncio.to_thread(live_nodes)
+        return await apart(live_nodes)
 
     def _create(self, spec: ProcessSpec) -> Any:
         options = actor_options(spec, self._groups.group_of(spec))
@@ -103,7 +104,7 @@ class RayLauncher:
         """The handle of the actor of that name, or None."""
         if name not in self._actors:
             try:
-                self._actors[name] = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
+                self._actors[name] = await apart(ray.get_actor, name, NAMESPACE)
             except ValueError:  # Ray's way to say that there is none
                 return None
         return self._actors[name]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from ray.experimental.internal_kv import (
     _internal_kv_del,
     _internal_kv_get,
@@ -11,6 +9,7 @@ from ray.experimental.internal_kv import (
     _internal_kv_put,
 )
 
+from meshserve.launch.apart import apart
 from meshserve.settings import NAMESPACE
 
 _SPACE = NAMESPACE.encode()
@@ -21,17 +20,17 @@ class RayStore:
 
     async def get(self, key: str) -> bytes | None:
         """See `Store.get`."""
-        return await asyncio.to_thread(_internal_kv_get, key.encode(), namespace=_SPACE)
+        return await apart(_internal_kv_get, key.encode(), namespace=_SPACE)
 
     async def put(self, key: str, value: bytes) -> None:
         """See `Store.put`."""
-        await asyncio.to_thread(_internal_kv_put, key.encode(), value, overwrite=True, namespace=_SPACE)
+        await apart(_internal_kv_put, key.encode(), value, overwrite=True, namespace=_SPACE)
 
     async def delete(self, key: str) -> None:
         """See `Store.delete`."""
-        await asyncio.to_thread(_internal_kv_del, key.encode(), namespace=_SPACE)
+        await apart(_internal_kv_del, key.encode(), namespace=_SPACE)
 
     async def keys(self, prefix: str) -> tuple[str, ...]:
         """See `Store.keys`."""
-        found = await asyncio.to_thread(_internal_kv_list, prefix.encode(), namespace=_SPACE)
+        found = await apart(_internal_kv_list, prefix.encode(), namespace=_SPACE)
         return tuple(key.decode() for key in found)
