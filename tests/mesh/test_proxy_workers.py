@@ -22,6 +22,8 @@ from meshserve.v1.proxy_control_pb2 import ProxyOptions
 
 NAME = "MESHSERVE_TEST_PROXY"
 
+OK = 200
+
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
 class Hello:
@@ -51,6 +53,10 @@ async def serve_beside_the_mesh(path: str) -> None:
     await launcher.start(ProcessSpec(NAME, entry, boot, {"num_cpus": 0}, node_id=node_id))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{http.port}") as client:
 
+        async def know_of_it() -> bool:
+            answers = [await client.get(path, headers={"connection": "close"}) for _ in range(20)]
+            return all(answer.status_code == OK for answer in answers)
+
         async def both_serve() -> bool:
             for _ in range(20):  # each on a connection of its own, so that both get some
                 answer = await client.get(path, headers={"connection": "close"})
@@ -65,6 +71,7 @@ async def serve_beside_the_mesh(path: str) -> None:
         async def worker_is_gone() -> bool:
             return worker not in await launcher.names()
 
+        await eventually(know_of_it)  # the first process is not one of the controller's, which would wait for that
         await eventually(both_serve)
         first = await RayLauncher().find(worker)
         assert first is not None
