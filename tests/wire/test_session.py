@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from conditions import until
 from replicas import LocalMesh, LocalReplica, call, on_io
 
 from meshserve.model.call import CallKind, Encoding, Payload
@@ -114,6 +115,23 @@ def test_streams_arrive_complete_and_in_order(method):
             assert stream.accepted
 
     check()
+
+
+@on_io
+async def test_a_silent_stream_is_said_to_be_accepted_also_when_it_follows_a_short_one():
+    class Waiting:
+        async def items(self, forever):
+            if forever:
+                await asyncio.Event().wait()
+            yield 1
+
+    async with LocalMesh(LocalReplica("a", Waiting)) as mesh:
+        short = mesh.router.stream(call("items", False, kind=CallKind.SERVER_STREAM))
+        while await short.take():
+            pass
+        # Its acceptance came with its end; the timer that it had set finds that of the next one, which is younger.
+        silent = mesh.router.stream(call("items", True, kind=CallKind.SERVER_STREAM))
+        await until(lambda: silent.accepted)
 
 
 @on_io
