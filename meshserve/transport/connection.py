@@ -203,10 +203,12 @@ class Connection(asyncio.Protocol):
         self.write(frame(GOAWAY, 0, 0, payload))
 
     def break_off(self, code: ErrorCode, reason: str) -> None:
-        """Ends the connection: the peer does what it must not."""
+        """Ends the connection: the peer does what it must not. One that does not read is not waited for."""
         log.info("A connection was broken off: %s.", reason)
         self.say_goodbye(0, code, reason)
         self.hang_up()
+        if self.paused:
+            self.transport.abort()
 
     def hang_up(self) -> None:
         """Closes the connection after what is written already."""
@@ -307,6 +309,8 @@ class Connection(asyncio.Protocol):
             elif key == INITIAL_WINDOW_SIZE:
                 for stream in self.streams.values():
                     stream.window += value - self.initial_window
+                    if stream.window > LARGEST_WINDOW:
+                        raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "settings make a window too wide")
                 self.initial_window = value
         self._answer(frame(SETTINGS, ACK, 0))
         self._unblock()
@@ -322,17 +326,28 @@ class Connection(asyncio.Protocol):
     def _on_window(self, stream_id: int, more: int) -> None:
         if stream_id == 0:
             self.window += more
-            if self.window > LARGEST_WINDOW:
-                raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too wide")
+            if (code := _wrong(more, self.window)) is not None:
+                raise ConnectionBroken(code, f"the connection's window was made {self.window} by {more}")
             for blocked in tuple(self.blocked):
                 blocked.unblocked()
         elif (stream := self.streams.get(stream_id)) is not None:
             stream.window += more
-            stream.unblocked()
+            if (code := _wrong(more, stream.window)) is not None:
+                self.reset(stream, code)
+                stream.reset(code)
+            else:
+                stream.unblocked()
 
     def _unblock(self) -> None:
         for stream in tuple(self.streams.values()):
             stream.unblocked()
+
+
+def _wrong(more: int, window: int) -> ErrorCode | None:
+    """What is wrong with a window that was widened (RFC 9113, section 6.9); None when nothing is."""
+    if not more:
+        return ErrorCode.PROTOCOL_ERROR
+    return ErrorCode.FLOW_CONTROL_ERROR if window > LARGEST_WINDOW else None
 
 
 def _set_up(sock: socket.socket | None, lost_after_s: int) -> None:

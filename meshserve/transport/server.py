@@ -28,9 +28,6 @@ from meshserve.transport.server_call import Handler, ServerCall, serve
 BACKLOG = 4096
 """Clients that may wait to be accepted, where the system allows as many."""
 
-GREETING_S = 20.0
-"""How long a client may take to say what it is."""
-
 PING_STRIKES = 2
 """Pings that come too soon until a client is sent away."""
 
@@ -150,7 +147,7 @@ class ServerConnection(Connection):
         """A client is there."""
         self._server.connections.add(self)
         self.peer = _peer(transport.get_extra_info("peername"))
-        self._impatient = asyncio.get_running_loop().call_later(GREETING_S, self.hang_up)
+        self._impatient = asyncio.get_running_loop().call_later(self.limits.greeting_s, self.hang_up)
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:

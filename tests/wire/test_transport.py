@@ -16,16 +16,21 @@ from rpcs.v1.shapes_pb2_grpc import (
 )
 
 from meshserve.transport.client import connect
+from meshserve.transport.connection import UNREAD_ANSWERS
 from meshserve.transport.frames import (
     ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
+    END_STREAM,
     GOAWAY,
     HEADERS,
+    INITIAL_WINDOW_SIZE,
+    LARGEST_WINDOW,
     PING,
     PREFACE,
     PUSH_PROMISE,
+    RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
     ErrorCode,
@@ -405,6 +410,83 @@ async def test_a_client_that_sends_more_than_its_window_is_sent_away():
         assert b"more was sent than the window" in await in_thread(send)
 
 
+def opened(address, text, number=0):
+    """What a client sends that greets and begins a call of `Down`."""
+    head = block_of(request_headers("/meshserve.tests.v1.ShapesService/Down", address, ()))
+    wanted = framed(Note(text=text, number=number).SerializeToString())
+    return PREFACE + settings_frame({}) + frame(HEADERS, END_HEADERS, 1, head) + frame(DATA, END_STREAM, 1, wanted)
+
+
+def widened(stream_id, by):
+    return frame(WINDOW_UPDATE, 0, stream_id, by.to_bytes(4, "big"))
+
+
+def broken_off(code):
+    return frame(RST_STREAM, 0, 1, code.to_bytes(4, "big"))
+
+
+@pytest.mark.parametrize(
+    ("by", "code"), [(LARGEST_WINDOW, ErrorCode.FLOW_CONTROL_ERROR), (0, ErrorCode.PROTOCOL_ERROR)]
+)
+async def test_a_call_whose_window_is_made_too_wide_or_no_wider_is_broken_off_and_its_connection_goes_on(by, code):
+    def send():
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as client:
+            # More than the windows take is under way, so the call is there when its window is widened.
+            client.sendall(opened(address, "a" * 1000, 1000) + widened(1, by) + frame(PING, 0, 0, b"12345678"))
+            answer = b""
+            while frame(PING, ACK, 0, b"12345678") not in answer:
+                answer += client.recv(65536)
+            return answer
+
+    async with ours() as (_, address):
+        assert broken_off(code) in await in_thread(send)
+
+
+async def test_settings_that_make_the_window_of_a_call_too_wide_end_the_connection():
+    def send():
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as client:
+            too_wide = settings_frame({INITIAL_WINDOW_SIZE: LARGEST_WINDOW})
+            client.sendall(opened(address, "a" * 1000, 1000) + widened(1, 100_000) + too_wide)
+            answer = b""
+            while data := client.recv(65536):
+                answer += data
+            return answer
+
+    async with ours() as (_, address):
+        assert b"settings make a window too wide" in await in_thread(send)
+
+
+async def test_a_client_that_asks_a_thousand_times_and_reads_no_answer_is_cut_off():
+    async with ours() as (shapes, address):
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as client:
+            client.sendall(opened(address, "a" * 60_000, 100_000) + widened(0, 1 << 30) + widened(1, 1 << 30))
+            async with asyncio.timeout(20):
+                while not [one for one in shapes.server.connections if one.paused]:
+                    await asyncio.sleep(0.01)
+            await in_thread(client.sendall, frame(PING, 0, 0, b"12345678") * (UNREAD_ANSWERS + 1))
+            async with asyncio.timeout(20):
+                while shapes.server.connections:
+                    await asyncio.sleep(0.01)
+        assert (await in_thread(exchange, address, framed(b""))).status == 0
+
+
+@pytest.mark.parametrize("said", [b"", PREFACE[:10]], ids=["nothing", "half a greeting"])
+async def test_a_client_that_never_says_what_it_is_is_hung_up_on(said):
+    def send():
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as client:
+            client.sendall(said)
+            while client.recv(65536):
+                pass
+
+    async with ours(limits=Limits(greeting_s=0.05)) as (shapes, address):
+        await in_thread(send)
+        assert not shapes.server.connections
+
+
 async def test_pings_are_answered():
     async with ours() as (_, address):
         assert await in_thread(answered_pings, address, 5) == 5
@@ -421,6 +503,7 @@ BROKEN = {
     "half a setting": PREFACE + frame(SETTINGS, 0, 0, b"abc"),
     "a window without bounds": PREFACE + settings_frame({4: 1 << 31}),
     "a window too wide": PREFACE + frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"),
+    "a window not wider": PREFACE + frame(WINDOW_UPDATE, 0, 0, bytes(4)),
     "no number": PREFACE + frame(WINDOW_UPDATE, 0, 0, b""),
     "a push": PREFACE + frame(PUSH_PROMISE, 4, 1, b""),
 }
