@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from typing import Any
 
-from meshserve.launch.launcher import Launcher
+from meshserve.launch.launcher import Launcher, ProcessSpec
 from meshserve.launch.locator import locate
 from meshserve.launch.ray_launcher import RayLauncher
 from meshserve.launch.ray_nodes import live_nodes
@@ -39,6 +41,9 @@ from meshserve.telemetry.tracing import start_tracing
 from meshserve.telemetry.tracing_options import TracingOptions
 from meshserve.transport.server import Server
 from meshserve.v1 import proxy_control_pb2, proxy_control_pb2_grpc
+
+GRPC_RETRY_S = 10.0
+"""Pause between two tries to take a port for gRPC that somebody else has and that nobody asked for."""
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +78,21 @@ def _tell_who(boot: Mapping[str, Any]) -> None:
     start_tracing(TracingOptions.from_json(options.tracing_json, default), who, log_dir)
 
 
-async def start(boot: Mapping[str, Any], io: LoopThread, directory: Directory, launcher: Launcher) -> ProxyProcess:
+async def start(
+    boot: Mapping[str, Any],
+    io: LoopThread,
+    directory: Directory,
+    launcher: Launcher,
+    *,
+    grpc_retry_s: float = GRPC_RETRY_S,
+) -> ProxyProcess:
     """Starts the proxy with a directory; to be awaited on the I/O thread.
 
     Args:
         boot: as for `main`, and `is_head`: whether it is on the head node; it is, if nothing is said.
+        grpc_retry_s: see `GRPC_RETRY_S`.
     """
-    process = ProxyProcess(boot, io, directory, launcher)
+    process = ProxyProcess(boot, io, directory, launcher, grpc_retry_s)
     process.server, process.address = await start_internal_server(
         boot["token"],
         boot["host"],
@@ -108,7 +121,14 @@ class ProxyProcess:
         grpc_address: where gRPC is served; empty when it is not.
     """
 
-    def __init__(self, boot: Mapping[str, Any], io: LoopThread, directory: Directory, launcher: Launcher) -> None:
+    def __init__(
+        self,
+        boot: Mapping[str, Any],
+        io: LoopThread,
+        directory: Directory,
+        launcher: Launcher,
+        grpc_retry_s: float = GRPC_RETRY_S,
+    ) -> None:
         self.address = ""
         self.failure = ""
         self.remark = ""
@@ -134,6 +154,8 @@ class ProxyProcess:
         self.control = ProxyControl(self._applications, self._in_flight, self, self._workers, self._metrics)
         self._http: HttpServer | None = None
         self._grpc: GrpcIngress | None = None
+        self._grpc_later: asyncio.Task[None] | None = None
+        self._grpc_retry_s = grpc_retry_s
 
     async def know_applications(self) -> None:
         """Waits for the applications. The first process of a proxy gets no traffic before the controller knows that it
@@ -164,26 +186,41 @@ class ProxyProcess:
     async def serve_grpc(self, grpc_json: str, http: HttpOptions) -> None:
         """Starts the gRPC ingress; how many processes share its port is said by the HTTP options."""
         try:
-            chosen = shared_grpc(grpc_json, http) if http.workers > 1 else grpc_json
-            ingress = GrpcIngress(self._applications, chosen, self._in_flight)
-            self.grpc_address = await ingress.start()
+            await self._listen_for_grpc(grpc_json, http)
         except PortTakenError as error:
             if GrpcOptions.from_json(grpc_json).asked_for:
                 self._fail(error)
             else:
-                self.remark = f"gRPC is not served: {error} Choose another port in grpc_options to have it."
+                self.remark = f"gRPC is not served: {error} Free the port, or choose another one in grpc_options."
                 log.warning(self.remark)
+                self._grpc_later = asyncio.create_task(self._serve_grpc_later(grpc_json, http))
         except Exception as error:  # noqa: BLE001 - it imports modules that users name; the controller shows what they raise
             self._fail(error)
-        else:
-            self._grpc = ingress
+
+    async def _listen_for_grpc(self, grpc_json: str, http: HttpOptions) -> None:
+        chosen = shared_grpc(grpc_json, http) if http.workers > 1 else grpc_json
+        ingress = GrpcIngress(self._applications, chosen, self._in_flight)
+        self.grpc_address = await ingress.start()
+        self._grpc = ingress
+
+    async def _serve_grpc_later(self, grpc_json: str, http: HttpOptions) -> None:
+        """Tries now and then until it has the port: whoever has it may go away."""
+        while self._grpc is None:
+            await asyncio.sleep(self._grpc_retry_s)
+            with suppress(PortTakenError):
+                await self._listen_for_grpc(grpc_json, http)
+        self.remark = ""
+        log.info("gRPC is served on %s: the port has become free.", self.grpc_address)
 
     def start_workers(self, count: int) -> None:
-        """Starts the other processes, on the ports that this one has."""
+        """Starts the other processes, on the ports that this one has by then."""
         if self.failure:
             return  # the controller starts the proxy again
+        self._workers.start(count, self._worker)
+
+    def _worker(self, number: int) -> ProcessSpec:
         boot = worker_boot(self._boot, self.address, self.http_address, self.grpc_address)
-        self._workers.start(count, lambda number: worker_process(boot, number))
+        return worker_process(boot, number)
 
     def _fail(self, error: Exception) -> None:
         text = (error.strerror if isinstance(error, OSError) else None) or f"{error}"
@@ -196,6 +233,8 @@ class ProxyProcess:
     async def close(self) -> None:
         """Ends everything at once; to be awaited on the I/O thread."""
         await self._workers.close()
+        if self._grpc_later is not None:
+            self._grpc_later.cancel()
         if self._http is not None:
             await self._http.stop()
         if self._grpc is not None:

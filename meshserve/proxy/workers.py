@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -74,13 +75,14 @@ class Workers:
 
         Args:
             count: how many processes the proxy has, this one included.
-            spec: of the process with a number, from 1.
+            spec: of the process with a number, from 1; asked each time when it is to start.
         """
-        self._tasks = [asyncio.create_task(self._keep(spec(number))) for number in range(1, count)]
+        self._tasks = [asyncio.create_task(self._keep(partial(spec, number))) for number in range(1, count)]
 
-    async def _keep(self, spec: ProcessSpec) -> None:
+    async def _keep(self, ask: Callable[[], ProcessSpec]) -> None:
         backoff_s = FIRST_BACKOFF_S
         while True:
+            spec = ask()
             try:
                 worker = self._workers[spec.name] = _Worker(await self._launcher.start(spec))
             except LaunchError as error:

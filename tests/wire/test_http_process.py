@@ -47,9 +47,17 @@ def boot(grpc_json: str = '{"port": -1}', **http: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def started(directory: FakeDirectory, **http: Any) -> AsyncIterator[tuple[ProxyProcess, Any]]:
+async def started(
+    directory: FakeDirectory, *, grpc_retry_s: float = 10.0, **http: Any
+) -> AsyncIterator[tuple[ProxyProcess, Any]]:
     """A proxy process and a stub of its control service; on the I/O thread."""
-    process = await process_module.start(boot(**http), io_thread(), directory, FakeLauncher())  # type: ignore[arg-type]  # a fake
+    process = await process_module.start(
+        boot(**http),
+        io_thread(),
+        directory,  # type: ignore[arg-type]  # a fake
+        FakeLauncher(),
+        grpc_retry_s=grpc_retry_s,
+    )
     channel = internal_channel(process.address)
     try:
         yield process, proxy_control_pb2_grpc.ProxyControlServiceStub(channel)
@@ -128,6 +136,23 @@ def test_port_of_grpc_that_nobody_asked_for_may_be_taken() -> None:
             response = HttpMesh.on_io(check(workers=workers))
             assert (response.failure, response.grpc_address) == ("", "")
             assert "gRPC is not served: cannot listen for gRPC on 127.0.0.9:9000" in response.remark
+
+
+def test_port_of_grpc_is_served_as_soon_as_it_is_free(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        taken = socket.create_server(("127.0.0.8", 9000))  # an address of its own, which stands in nobody's way
+        async with started(FakeDirectory(), grpc_retry_s=0.01, grpc_json='{"host": "127.0.0.8"}') as (process, _):
+            assert "gRPC is not served" in process.remark
+            taken.close()
+            async with asyncio.timeout(20):
+                while process.remark:
+                    await asyncio.sleep(0.01)
+            async with grpc.aio.insecure_channel(process.grpc_address) as channel:
+                await asyncio.wait_for(channel.channel_ready(), 20)
+
+    with caplog.at_level("INFO"):
+        HttpMesh.on_io(test())
+    assert "gRPC is served on 127.0.0.8:9000: the port has become free." in caplog.messages
 
 
 def test_port_of_grpc_that_was_asked_for_and_is_taken_is_a_failure() -> None:
