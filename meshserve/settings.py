@@ -120,6 +120,8 @@ class Settings:
         """Reads the settings once; a missing variable keeps the default."""
         legacy = environ.get("RAY_SERVE_ENABLE_NEW_HANDLE_API", "1")
         local = environ.get("RAY_SERVE_FORCE_LOCAL_TESTING_MODE", "0")
+        # What one variable switches off together, where their own say nothing.
+        comfort = "0" if environ.get("RAY_SERVE_THROUGHPUT_OPTIMIZED", "0") == "1" else "1"
         return Settings(
             local_testing_mode=environ.get("MESHSERVE_FORCE_LOCAL_TESTING_MODE", local) == "1",
             log_level=environ.get("MESHSERVE_LOG_LEVEL", "INFO").upper(),
@@ -128,7 +130,7 @@ class Settings:
             log_max_bytes=int(environ.get("RAY_ROTATION_MAX_BYTES", 512 << 20)),
             log_backups=int(environ.get("RAY_ROTATION_BACKUP_COUNT", 5)),
             log_encoding="JSON" if environ.get("RAY_SERVE_LOG_ENCODING", "").upper() == "JSON" else "TEXT",
-            log_to_stderr=environ.get("RAY_SERVE_LOG_TO_STDERR", "1") != "0",
+            log_to_stderr=environ.get("RAY_SERVE_LOG_TO_STDERR", comfort) != "0",
             tracing_exporter=environ.get("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", ""),
             tracing_ratio=float(environ.get("RAY_SERVE_TRACING_SAMPLING_RATIO", 0.01)),
             prometheus_host=environ.get("RAY_PROMETHEUS_HOST", ""),
@@ -139,7 +141,7 @@ class Settings:
             controller_callback=environ.get("RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH", ""),
             proxy_min_drain_s=float(environ.get("RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S") or PROXY_MIN_DRAIN_S),
             slow_startup_s=float(environ.get("RAY_SERVE_SLOW_STARTUP_WARNING_S") or SLOW_STARTUP_S),
-            user_code_apart=environ.get("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "1") == "1",
+            user_code_apart=environ.get("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", comfort) == "1",
             pack_replicas=environ.get("RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", "0") == "1",
             actor_check_period_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S", 10)),
             actor_check_timeout_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_TIMEOUT_S", 30)),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from bench.record import Record
 from bench.scenario import Goal, Scenario, Table
 from bench.session import Outcome, idle_in
-from bench.target import PRODUCT
+from bench.target import PRODUCT, TARGETS
 from bench.usage import OTHERS, Usage, others_share
 
 _ROLES_OF_A_REQUEST = ("proxy", "replica")
@@ -19,6 +19,9 @@ _ERROR_CHARACTERS = 25
 _CROWDED = 0.15
 
 Row = list[str]
+
+Column = tuple[Record, str]
+"""The figures of a target in a record."""
 
 
 def progress_line(outcome: Outcome, repeat: int) -> str:
@@ -70,24 +73,31 @@ def _rates(
     before: Record | None,
     notes: _Notes,
 ) -> str:
-    peers = [target for target in targets if target != PRODUCT.name] if PRODUCT.name in targets else []
+    ours = [target for target in targets if TARGETS[target].serve_module == PRODUCT.serve_module]
+    peers = [target for target in targets if target not in ours]
     head = [title, "unit"]
     for target in targets:
         head += [target, "p50 ms", "p99 ms"]
-    head += [f"x {peer}" for peer in peers]
+    head += [f"{_prefix(our, ours)}x {peer}" for our in ours for peer in peers]
     head += ["before", "x before"] if before else []
-    head += ["goal", "met"] if PRODUCT.name in targets else []
+    head += ["goal", *(f"{_prefix(our, ours)}met" for our in ours)] if ours else []
     rows = []
     for scenario in scenarios:
         row = [scenario.name, scenario.unit]
         for target in targets:
             row += _figures(record.of(target, scenario.name), notes)
-        row += [_times(scenario, record, record, peer) for peer in peers]
+        row += [_times(scenario, (record, our), (record, peer)) for our in ours for peer in peers]
         if before:
-            row += [_number(_value(before, PRODUCT.name, scenario)), _times(scenario, record, before, PRODUCT.name)]
-        row += [_goal_text(scenario), _met(scenario, record)] if PRODUCT.name in targets else []
+            then = (before, PRODUCT.name)
+            row += [_number(_value(*then, scenario)), _times(scenario, (record, PRODUCT.name), then)]
+        row += [_goal_text(scenario), *(_met(scenario, record, our) for our in ours)] if ours else []
         rows.append(row)
     return _layout([head, *rows], left_columns=2)
+
+
+def _prefix(our: str, ours: Sequence[str]) -> str:
+    """Which mode of ours a column is about, where there are several."""
+    return f"{our} " if len(ours) > 1 else ""
 
 
 def _figures(outcome: Outcome | None, notes: _Notes) -> Row:
@@ -108,14 +118,14 @@ def _value(record: Record, target: str, scenario: Scenario) -> float | None:
     return outcome.sample.value if outcome and outcome.sample else None
 
 
-def _ratio(scenario: Scenario, record: Record, other: Record, target: str) -> float | None:
-    """How many times better meshserve is than a target of another (or the same) record; None when one has failed."""
-    ours, theirs = _value(record, PRODUCT.name, scenario), _value(other, target, scenario)
-    return scenario.times_better(ours, theirs) if ours and theirs else None
+def _ratio(scenario: Scenario, ours: Column, theirs: Column) -> float | None:
+    """How many times better a target is than another, or than itself in an older record; None when one has failed."""
+    our, their = _value(*ours, scenario), _value(*theirs, scenario)
+    return scenario.times_better(our, their) if our and their else None
 
 
-def _times(scenario: Scenario, record: Record, other: Record, target: str) -> str:
-    ratio = _ratio(scenario, record, other, target)
+def _times(scenario: Scenario, ours: Column, theirs: Column) -> str:
+    ratio = _ratio(scenario, ours, theirs)
     return "-" if ratio is None else f"{ratio:.2f}"
 
 
@@ -129,17 +139,17 @@ def _goal_text(scenario: Scenario) -> str:
             return f"{goal.times:g} x {goal.peer.removeprefix('ray-')}"
 
 
-def _met(scenario: Scenario, record: Record) -> str:
+def _met(scenario: Scenario, record: Record, our: str) -> str:
     """Whether the goal is reached; "?" when what it is relative to was not measured."""
     goal = scenario.goal
     if goal is None:
         return ""
-    value = _value(record, PRODUCT.name, scenario)
+    value = _value(record, our, scenario)
     if value is None:
         return "no"
     if goal.at_most is not None:
         return _yes(value <= goal.at_most)
-    ratio = _ratio(scenario, record, record, goal.peer)
+    ratio = _ratio(scenario, (record, our), (record, goal.peer))
     return "?" if ratio is None or goal.times is None else _yes(ratio >= goal.times)
 
 

@@ -38,13 +38,13 @@ PRODUCT = Target(
     requirements=("-e", "{repository}", f"ray=={RAY_VERSION}", *_APPLICATION_PACKAGES),
 )
 
-SHARED_LOOP = Target(
-    name="meshserve-shared-loop",
+PRODUCT_FAST = Target(
+    name="meshserve-fast",
     serve_module=PRODUCT.serve_module,
     venv=PRODUCT.venv,
     requirements=PRODUCT.requirements,
-    # As the peer's fast mode: user code runs on the loop that talks to the network.
-    environment={"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"},
+    # The switch of the peer's fast mode. Here as there, user code then runs on the loop that talks to the network.
+    environment={"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
 )
 
 RAY_DEFAULT = Target(
@@ -78,7 +78,7 @@ RAY_FAST = Target(
     programs={"socat": "socat"},
 )
 
-TARGETS: Mapping[str, Target] = {target.name: target for target in (PRODUCT, SHARED_LOOP, RAY_DEFAULT, RAY_FAST)}
+TARGETS: Mapping[str, Target] = {target.name: target for target in (PRODUCT, PRODUCT_FAST, RAY_DEFAULT, RAY_FAST)}
 
 # The load generators, which every target needs.
 LOAD_PROGRAMS: Mapping[str, str] = {"wrk": "wrk", "h2load": "nghttp2-client"}

@@ -82,6 +82,15 @@ def test_ratio_is_of_medians_and_says_whether_the_goal_is_met() -> None:
     assert row(text, "calls")[2:] == ["900", "1.00", "2.00", "300", "3.00", "4.00", "3.00", "2.5", "x", "fast", "yes"]
 
 
+def test_each_mode_of_ours_has_its_ratio_and_its_verdict() -> None:
+    scenario = Scenario("calls", lambda system, seconds: Sample(0), goal=Goal(3))
+    record = Record(MACHINE, ["calls"])
+    for target, value in (("meshserve", 200.0), ("meshserve-fast", 400.0), ("ray-fast", 100.0)):
+        record.add(Outcome(target, "calls", Sample(value)))
+    text = tables(record, [scenario], ["meshserve", "meshserve-fast", "ray-fast"], None)
+    assert row(text, "calls")[11:] == ["2.00", "4.00", "3", "x", "fast", "no", "yes"]
+
+
 def test_less_is_better_for_seconds() -> None:
     scenario = Scenario("start", lambda system, seconds: Sample(0), unit="s", goal=Goal(2))
     record = Record(MACHINE, ["start"])

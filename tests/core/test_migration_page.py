@@ -55,6 +55,7 @@ def test_every_variable_it_says_is_read_is_read() -> None:
         "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "module:function",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_ROTATION_MAX_BYTES": "1",
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_SERVE_FORCE_LOCAL_TESTING_MODE": "1",
@@ -77,3 +78,11 @@ def test_every_variable_it_says_is_read_is_read() -> None:
     assert named == set(values)
     for name, value in values.items():
         assert Settings.from_environment({name: value}) != Settings.from_environment({}), name
+
+
+def test_throughput_optimized_leaves_to_each_variable_what_it_says_itself() -> None:
+    optimized = Settings.from_environment({"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"})
+    but = {"RAY_SERVE_LOG_TO_STDERR": "1", "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "1"}
+
+    assert not optimized.user_code_apart and not optimized.log_to_stderr
+    assert Settings.from_environment({"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **but}) == Settings.from_environment({})
