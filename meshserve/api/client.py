@@ -1,4 +1,7 @@
-"""What a program says to the controller. Lives on the I/O thread; the functions of the API call it from any other."""
+"""What a program says to the controller. Lives on the I/O thread; the functions of the API call it from any other.
+
+User code that shares the I/O loop (`Settings.user_code_apart`) may call them as well: it waits for a loop beside that.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import grpc
@@ -17,7 +21,7 @@ from meshserve.model.control import ApplicationSpec, ProxyOptions
 from meshserve.model.declared import Change
 from meshserve.model.overview import MeshOverview
 from meshserve.rpc.channel import internal_channel
-from meshserve.rpc.io_thread import WAITS_FOR_ITSELF, io_thread
+from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.rpc.token import token_metadata
 from meshserve.v1 import controller_pb2, controller_pb2_grpc
 from meshserve.wire.application import application_to_proto
@@ -52,8 +56,19 @@ class ConfigAnswer:
     ignored: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A connection to the controller."""
+
+    channel: grpc.aio.Channel
+    stub: Any
+    metadata: tuple[tuple[str, str], ...]
+
+
 class ControllerClient:
     """Calls the controller, and finds it again when it was restarted; what it calls may be repeated.
+
+    It has a connection for each loop that it is used in.
 
     Args:
         find: finds the controller.
@@ -70,8 +85,7 @@ class ControllerClient:
         self._find = find
         self._patience_s = patience_s
         self._exists = exists
-        self._mesh: MeshAddress | None = None
-        self._channel: grpc.aio.Channel | None = None
+        self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}
 
     async def apply(self, specs: Sequence[ApplicationSpec]) -> int:
         """Sets applications; returns the generation.
@@ -131,8 +145,8 @@ class ControllerClient:
         """
         heard_at = time.monotonic()
         while True:
-            stub = await self._stub()
-            stream = stub.WatchStatus(controller_pb2.WatchStatusRequest(), metadata=self._metadata())
+            line = await self._line()
+            stream = line.stub.WatchStatus(controller_pb2.WatchStatusRequest(), metadata=line.metadata)
             try:
                 async for message in stream:
                     heard_at = time.monotonic()
@@ -144,17 +158,17 @@ class ControllerClient:
                 stream.cancel()
 
     async def close(self) -> None:
-        """Closes the connection."""
-        channel, self._channel, self._mesh = self._channel, None, None
-        if channel is not None:
-            await channel.close()
+        """Closes the connection of the running loop."""
+        line = self._lines.pop(asyncio.get_running_loop(), None)
+        if line is not None:
+            await line.channel.close()
 
     async def _call(self, method: str, request: Any) -> Any:
         began_at = time.monotonic()
         while True:
-            stub = await self._stub()
+            line = await self._line()
             try:
-                return await getattr(stub, method)(request, metadata=self._metadata())
+                return await getattr(line.stub, method)(request, metadata=line.metadata)
             except grpc.aio.AioRpcError as error:
                 await self._forget(error)
                 await self._pause(began_at, error)
@@ -170,15 +184,14 @@ class ControllerClient:
             raise ControllerUnreachableError(f"the controller does not answer: {error.details()}") from error
         await asyncio.sleep(_PAUSE_S)
 
-    async def _stub(self) -> Any:
-        if self._channel is None:
-            self._mesh = await self._find()
-            self._channel = internal_channel(self._mesh.address)
-        return controller_pb2_grpc.ControllerServiceStub(self._channel)
-
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        assert self._mesh is not None  # a stub was made
-        return token_metadata(self._mesh.token)
+    async def _line(self) -> _Line:
+        loop = asyncio.get_running_loop()
+        if loop not in self._lines:
+            mesh = await self._find()
+            channel = internal_channel(mesh.address)
+            stub = controller_pb2_grpc.ControllerServiceStub(channel)
+            self._lines[loop] = _Line(channel, stub, token_metadata(mesh.token))
+        return self._lines[loop]
 
     async def _forget(self, error: grpc.aio.AioRpcError) -> None:
         """The controller is to be found anew; an answer of the controller itself is raised.
@@ -217,16 +230,19 @@ async def forget_client() -> None:
         _client = None
 
 
-def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on the I/O thread and waits for it; an interrupt (Ctrl-C) cancels it.
+@cache
+def _aside() -> LoopThread:
+    """Where calls go that are waited for on the I/O thread, which cannot wait for itself."""
+    return LoopThread("meshserve-aside").start()
 
-    Raises:
-        RuntimeError: called on the I/O thread, which would wait for itself.
+
+def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine on the I/O thread, or beside it when called there, and waits for it.
+
+    An interrupt (Ctrl-C) cancels it.
     """
-    if io_thread().is_current:
-        coroutine.close()
-        raise RuntimeError(WAITS_FOR_ITSELF)
-    future = io_thread().submit(coroutine)
+    thread = _aside() if io_thread().is_current else io_thread()
+    future = thread.submit(coroutine)
     try:
         return future.result()
     except BaseException:

@@ -25,6 +25,7 @@ from meshserve.launch.ray_launcher import RayLauncher
 from meshserve.launch.ray_store import RayStore
 from meshserve.model.control import ProxyOptions
 from meshserve.routing.directory import process_directory, set_process_directory
+from meshserve.rpc.io_thread import WAITS_FOR_ITSELF, io_thread
 from meshserve.rpc.token import new_token
 from meshserve.settings import CONTROLLER_NAME, Settings
 
@@ -197,8 +198,14 @@ def mesh_runs() -> bool:
 
 
 def shut_down() -> None:
-    """Ends the mesh of the cluster this program is in and what runs in this process; nothing happens without."""
+    """Ends the mesh of the cluster this program is in and what runs in this process; nothing happens without.
+
+    Raises:
+        RuntimeError: called on the I/O loop, which user code may share: that has to go on to end in order.
+    """
     _end_local_applications()
+    if io_thread().is_current:
+        raise RuntimeError(WAITS_FOR_ITSELF)
     if is_connected():
         wait_for(_shut_down(client()))
 

@@ -1,4 +1,4 @@
-"""User code that shares the I/O loop behaves as code with a loop of its own; what would wait for itself is refused."""
+"""User code that shares the I/O loop behaves as code with a loop of its own, as far as that is possible."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from replicas import LocalMesh, LocalReplica, call, on_io
 
-from meshserve.api.client import client, wait_for
+from meshserve.api import client as api_client
+from meshserve.api.client import ControllerClient, client, wait_for
+from meshserve.api.mesh import shut_down
+from meshserve.launch.locator import MeshAddress
 from meshserve.model.call import CallKind
 from meshserve.model.control import ReplicaRank
 from meshserve.model.options import DeploymentOptions
 from meshserve.routing.service import CallFailed
-from meshserve.rpc.io_thread import io_thread
+from meshserve.rpc.io_thread import LoopThread, io_thread
+from meshserve.rpc.server import start_internal_server
+from meshserve.rpc.token import new_token
+from meshserve.transport.server import Server
+from meshserve.v1 import controller_pb2, controller_pb2_grpc
 from meshserve.wire.values import decode_value
 
 _seen = contextvars.ContextVar("seen", default="nothing")
@@ -58,8 +66,26 @@ class Sharing:
     async def in_a_thread(self) -> str:
         return (await asyncio.to_thread(threading.current_thread)).name.partition("_")[0]
 
-    async def status(self) -> None:
-        wait_for(client().status())
+    async def applications(self) -> list[str]:
+        return list(wait_for(client().status()).applications)
+
+    async def end(self) -> None:
+        shut_down()
+
+
+class Controller(controller_pb2_grpc.ControllerServiceServicer):
+    """Knows of one application."""
+
+    async def Status(self, request: Any, context: Any) -> controller_pb2.StatusResponse:
+        return controller_pb2.StatusResponse(applications=[controller_pb2.ApplicationStatusInfo(name="shop")])
+
+
+async def controller() -> tuple[Server, MeshAddress]:
+    """One that listens on the running loop."""
+    token, told = new_token(), Controller()  # type: ignore[abstract]
+    add = [lambda server: controller_pb2_grpc.add_ControllerServiceServicer_to_server(told, server)]
+    server, address = await start_internal_server(token, "127.0.0.1", add)
+    return server, MeshAddress(address, token)
 
 
 def _mesh() -> LocalMesh:
@@ -102,11 +128,35 @@ async def test_calls_do_not_see_the_context_of_others() -> None:
         assert answers == ["nothing", "nothing"]
 
 
+def test_it_may_wait_for_the_controller() -> None:
+    """The controller is on a loop of the test's: the I/O loop does nothing while user code waits in it."""
+
+    async def run(found: MeshAddress) -> None:
+        async def find() -> MeshAddress:
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(api_client, "_client", ControllerClient(find))
+            async with _mesh() as mesh:
+                assert decode_value(await mesh.router.unary(call("applications"))) == ["shop"]
+                assert decode_value(await mesh.router.unary(call("applications"))) == ["shop"]
+            assert list((await client().status()).applications) == ["shop"]  # and so may the I/O loop
+            await client().close()
+
+    elsewhere = LoopThread("elsewhere").start()
+    server, found = elsewhere.run(controller())
+    try:
+        io_thread().run(run(found), timeout_s=30)
+    finally:
+        elsewhere.run(server.stop(0))
+        elsewhere.stop()
+
+
 @on_io
-async def test_waiting_for_the_controller_is_refused_instead_of_hanging() -> None:
+async def test_it_may_not_end_the_mesh_in_place() -> None:
     async with _mesh() as mesh:
         with pytest.raises(CallFailed, match="shares the event loop"):
-            await mesh.router.unary(call("status"))
+            await mesh.router.unary(call("end"))
 
 
 def test_the_io_thread_does_not_wait_for_itself() -> None:
