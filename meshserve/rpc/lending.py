@@ -14,7 +14,9 @@ import asyncio
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import is_dataclass
+from functools import partial
 from typing import Any
 
 from meshserve.model.call import BorrowedPayload, Payload
@@ -23,7 +25,8 @@ from meshserve.wire.buffers import APART_FROM_BYTES
 from meshserve.wire.values import Store, decode_value, is_copied_by_reading, is_plain, owned
 
 threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="meshserve-copy")
-"""Two, so that one huge value does not hold up another process's worth of large ones."""
+"""Two, so that one huge value does not hold up another process's worth of large ones. No more, and these for reading as
+well: what the `bytes` of a thread took is kept for it by glibc, up to 64 MB, and a program has many threads."""
 
 
 def lend(payload: Payload) -> Payload:
@@ -141,5 +144,6 @@ async def settled_apart(payload: Payload, store: Store | None = None) -> Payload
 async def decoded_apart(payload: Payload) -> Any:
     """The value of a payload, in a loop that does not wait for a large copy; raises what unpickling raises."""
     if is_copied_by_reading(payload):
-        return await asyncio.to_thread(decode_value, payload)
+        decode = partial(copy_context().run, decode_value, payload)
+        return await asyncio.get_running_loop().run_in_executor(threads, decode)
     return decode_value(payload)
