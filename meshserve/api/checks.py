@@ -9,6 +9,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from numbers import Real
 from typing import Any, TypeVar
 
+from meshserve.api.config_class import validation_error
+
 T = TypeVar("T")
 
 
@@ -76,13 +78,20 @@ def config(name: str, value: Any, kind: type[T]) -> T:
 
     Raises:
         TypeError: it is neither.
-        ValueError: there is no such field, one is missing, or a field's value is not valid.
+        ValidationError: a ValueError: there is no such field, one is missing, or a field's value is not valid.
     """
     if isinstance(value, kind):
         return value
     value = plain_config(value)
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a {kind.__name__} or a dict, not {value!r}.")
+    try:
+        return _made(name, value, kind)
+    except (TypeError, ValueError) as error:
+        raise validation_error(kind.__name__, error, value) from error
+
+
+def _made(name: str, value: Mapping[str, Any], kind: type[T]) -> T:
     value = kind.renamed(value)  # type: ignore[attr-defined]  # a `Config`
     known = {field.name: field for field in fields(kind) if field.init}  # type: ignore[arg-type]  # a dataclass
     unknown = sorted(value.keys() - known.keys())

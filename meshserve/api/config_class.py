@@ -79,12 +79,19 @@ def validation_error(title: str, error: Exception, values: Mapping[str, Any], fi
     """
     from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError  # noqa: PLC0415 - see the module
 
+    def mistake(text: str, place: tuple[int | str, ...], found: Any) -> InitErrorDetails:
+        return InitErrorDetails(
+            type=PydanticCustomError("value_error", "{text}", {"text": text}), loc=place, input=found
+        )
+
     if isinstance(error, ValidationError):
-        return error
+        if not field:
+            return error
+        inner = [mistake(one["msg"], (field, *one["loc"]), one["input"]) for one in error.errors()]
+        return ValidationError.from_exception_data(title, inner)
     field = field or next(iter(str(error).split()), "")
     place, found = ((field,), values[field]) if field in values else ((), dict(values))
-    kind = PydanticCustomError("value_error", "Value error, {text}", {"text": str(error)})
-    return ValidationError.from_exception_data(title, [InitErrorDetails(type=kind, loc=place, input=found)])
+    return ValidationError.from_exception_data(title, [mistake(f"Value error, {error}", place, found)])
 
 
 class Config(metaclass=ConfigType):

@@ -34,7 +34,11 @@ def policy(context):
             ("max_replicas",),
             r"greater than or equal to min_replicas \(3\)",
         ),
-        (lambda: AutoscalingConfig(policy={"policy_function": 3}), (), "policy_function must be a function"),
+        (
+            lambda: AutoscalingConfig(policy={"policy_function": 3}),
+            ("policy_function",),
+            "policy_function must be a function",
+        ),
         (lambda: BackpressureConfig(misspelt=3), (), "misspelt"),
         (lambda: HTTPOptions(port=-1), ("port",), "port must be from 0"),
         (lambda: HTTPOptions(ssl_keyfile="key"), (), "Both ssl_keyfile and ssl_certfile must be provided together"),
@@ -56,17 +60,17 @@ def test_what_is_wrong_is_a_validation_error_with_its_field(make, place, text):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "text"),
+    ("name", "value", "place", "text"),
     [
-        ("autoscaling_config", {"min_replicas": "one"}, "min_replicas must be an integer"),
-        ("autoscaling_config", {"min_replicas": -1}, "min_replicas must be at least 0"),
-        ("max_ongoing_requests", "many", "max_ongoing_requests must be an integer"),
+        ("autoscaling_config", {"min_replicas": "one"}, ("min_replicas",), "min_replicas must be an integer"),
+        ("autoscaling_config", {"min_replicas": -1}, ("min_replicas",), "min_replicas must be at least 0"),
+        ("max_ongoing_requests", "many", (), "max_ongoing_requests must be an integer"),
     ],
 )
-def test_wrong_options_of_deployments_are_validation_errors_with_the_option(name, value, text):
+def test_wrong_options_of_deployments_are_validation_errors_with_the_option(name, value, place, text):
     with pytest.raises(ValidationError, match=text) as caught:
         deployment(**{name: value})(policy)
-    assert [mistake["loc"] for mistake in caught.value.errors()] == [(name,)]
+    assert [mistake["loc"] for mistake in caught.value.errors()] == [(name, *place)]
 
 
 def test_numbers_may_be_written_as_text_as_arguments_of_builders_are():

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from meshserve.api.mesh import Mesh, proxy_options
 from meshserve.api.urls import http_url
@@ -38,8 +39,10 @@ def test_a_key_without_its_certificate_is_refused(given: dict[str, str]) -> None
     ],
 )
 def test_a_wrong_option_is_refused_with_what_was_wanted(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValidationError, match=message):
         HTTPOptions(**given)
+    with pytest.raises(ValidationError, match=message):
+        proxy_options(http=given)
 
 
 def test_numbers_may_come_as_text_as_from_the_environment() -> None:
