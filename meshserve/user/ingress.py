@@ -210,6 +210,11 @@ def _ingress_class(app: Any, cls: type) -> type:
 
 
 def _check_app(app: Any) -> None:
+    if hasattr(app, "func_or_class"):
+        raise TypeError(
+            f"serve.ingress takes an ASGI application, not a deployment ({app!r}): it goes below @serve.deployment, "
+            "above the class, as @serve.ingress(app)."
+        )
     if not callable(app):
         raise TypeError(f"serve.ingress takes an ASGI application or a function that makes one, not {app!r}.")
     if inspect.isclass(app) and not hasattr(app, "__await__"):  # Starlette's endpoints are classes with it

@@ -23,6 +23,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from meshserve.api.code import pack
+from meshserve.api.deployment import deployment
 from meshserve.errors import BackPressureError, DeploymentUnavailableError, MeshServeException
 from meshserve.user.ingress import AsgiIngress, ingress
 
@@ -584,6 +585,7 @@ def test_static_methods_are_routes_without_the_instance() -> None:
         (bare, Callable, ValueError, "may not have __call__ method"),
         (None, Plain, ValueError, "__serve_build_asgi_app__"),
         (7, Plain, TypeError, "not 7"),
+        (deployment(Plain), Plain, TypeError, "not a deployment"),
     ],
 )
 def test_wrong_use_is_refused_when_decorating(app: Any, target: Any, error: type[Exception], text: str) -> None:
