@@ -77,6 +77,7 @@ class IngressProtocol(HttpToolsProtocol):
         self._idle_timer: asyncio.TimerHandle | None = None
         self._in_head = False
         self._head_bytes = 0
+        self._hosts = 0
         self._chunk_bytes = 0
         self._spans_chunks = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -106,15 +107,14 @@ class IngressProtocol(HttpToolsProtocol):
             return
         self._chunk_bytes = len(data)
         self._spans_chunks = self._in_head
+        # A chunk in which a head begins may hold other requests before it, so what it holds of the head is not known
+        # yet: its begin sets this back. The chunks after it are nothing but head. Trailers are counted likewise.
+        self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head:
-            # A chunk in which a head begins may hold other requests before it, so what it holds of the head is
-            # not known yet; the chunks after it are nothing but head.
-            self._head_bytes += self._chunk_bytes if self._spans_chunks else 0
-            if self._head_bytes > self._options.max_header_bytes:
-                self._refuse(head_too_large(self._options.max_header_bytes))
-            elif self._head_timer is None and not self._refused:
-                self._arm_head_timer()
+        if self._head_bytes > self._options.max_header_bytes:
+            self._refuse(head_too_large(self._options.max_header_bytes))
+        elif self._in_head and self._head_timer is None and not self._refused:
+            self._arm_head_timer()
 
     def shutdown(self) -> None:
         """Called when the server stops: a request in hand is the last one."""
@@ -127,13 +127,27 @@ class IngressProtocol(HttpToolsProtocol):
         """Called by the parser at a request's first byte."""
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._hosts = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser, for trailers of a chunked body too. These are dropped: as headers they would say what a
+        server in front may have kept from the application (RFC 9110, 6.5.1)."""
+        if self._in_head:
+            name = name.lower()
+            if name == b"host":
+                self._hosts += 1
+            elif name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Called by the parser; raising ends the connection by way of `send_400_response`."""
         self._in_head = False
+        self._head_bytes = 0
         if self._head_timer is not None:
             self._disarm_head_timer()
+        if self._hosts > 1:  # servers in front may go by another one than the application (RFC 9112, 3.2)
+            raise ValueError("more than one host")
         if self._spans_chunks or self._chunk_bytes > self._options.max_header_bytes:
             self._check_head()
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":
@@ -217,6 +231,7 @@ class IngressProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
+        self._head_bytes = 0
         if self._held is None:
             super().on_body(body)
         else:

@@ -363,6 +363,37 @@ def test_head_above_the_limit_is_431(limited: Served, head: bytes) -> None:
     assert answer.startswith(b"HTTP/1.1 431") and b"larger than 8000 bytes" in answer
 
 
+@pytest.mark.parametrize(
+    "trailers",
+    [b"x-long: " + b"a" * 300_000, b"".join(b"x-%d: y\r\n" % i for i in range(30_000))],
+    ids=["one without end", "many"],
+)
+def test_trailers_above_the_limit_of_a_head_are_431(trailers: bytes) -> None:
+    async def reader(request: Request) -> str:
+        return f"{len(await request.body())}"
+
+    with serving(reader, http=HttpOptions(max_header_bytes=8000)) as served:
+        head = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        with socket.create_connection(("127.0.0.1", served.client.base_url.port), 10) as connection:
+            connection.sendall(head)
+            connection.sendall(b"0\r\n" + trailers)
+            answer = b""
+            while piece := connection.recv(65536):
+                answer += piece
+        assert b"HTTP/1.1 431" in answer
+
+
+def test_trailers_of_a_request_are_no_headers_of_it() -> None:
+    async def names(request: Request) -> str:
+        await request.body()
+        return " ".join(request.headers.keys())
+
+    with serving(names) as served:
+        head = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        answer = exchange(served, head + b"5\r\nhello\r\n0\r\nx-user: admin\r\n\r\n")
+    assert answer.endswith(b"host connection transfer-encoding")
+
+
 def test_large_body_before_a_pipelined_head_is_not_taken_for_one(limited: Served) -> None:
     body = b"x" * 50_000
     first = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 50000\r\n\r\n" + body
@@ -387,7 +418,13 @@ def test_pipelined_requests_are_answered_in_order(limited: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "bytes_", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01\x02\x00"]
+    "bytes_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+    ],
 )
 def test_malformed_request_is_400(limited: Served, bytes_: bytes) -> None:
     assert exchange(limited, bytes_).startswith(b"HTTP/1.1 400")
