@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from meshserve.model.failure import Failure, FailureKind
 from meshserve.proxy.http_answers import Answer, answer_to
 from meshserve.proxy.http_exchange import Receive, Send
 from meshserve.proxy.http_head import REQUEST_ID
@@ -18,6 +19,13 @@ FORBIDDEN = 403
 
 UNHEARD_S = 10.0
 """How long an application may go on sending to a client that is gone before its call is cancelled."""
+
+
+def _closing(failure: Failure) -> tuple[int, str]:
+    """How a WebSocket is closed whose call failed: 1012 ("service restart") tells its client to connect again."""
+    if failure.kind is FailureKind.REPLICA_LOST and not failure.exception:
+        return 1012, "the replica ended; connect again"
+    return 1011, "the application failed"
 
 
 class WebSocketTunnel:
@@ -60,7 +68,7 @@ class WebSocketTunnel:
             await self._close(1000, "")
         except CallFailed as failed:
             if self._accepted:
-                await self._close(1011, "the application failed")
+                await self._close(*_closing(failed.failure))
             else:
                 await self.deny(answer_to(failed.failure, self._facts.request_id, None))
         except asyncio.CancelledError:  # the server is closing

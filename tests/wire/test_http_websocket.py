@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
-from http_mesh import Served, eventually, serving
+from http_mesh import HttpMesh, Served, eventually, serving
 from starlette.responses import PlainTextResponse
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -213,6 +213,16 @@ def test_failure_after_the_handshake_closes_with_1011_and_tells_nothing(served: 
         with pytest.raises(ConnectionClosed):
             socket.recv(10)
         assert socket.close_code == 1011 and "secret" not in (socket.close_reason or "")
+
+
+def test_replica_that_dies_closes_with_1012_so_that_its_client_comes_back() -> None:
+    with serving(Sockets, prefix="/ws") as served, open_socket(served, "/ws/echo") as socket:
+        socket.send("hello")
+        assert socket.recv(10) == "HELLO"
+        HttpMesh.on_io(served.mesh.meshes["app"].replicas[0].stop())
+        with pytest.raises(ConnectionClosed):
+            socket.recv(10)
+        assert socket.close_code == 1012
 
 
 def test_failure_before_the_handshake_is_a_500(served: Served) -> None:
