@@ -22,6 +22,7 @@ def server_context(options: HttpOptions) -> ssl.SSLContext | None:
         return None
     certificate, key = _read("ssl_certfile", options.ssl_certfile), _read("ssl_keyfile", options.ssl_keyfile)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])  # so that clients that could do better need not guess
     password = options.ssl_keyfile_password or ""  # with None, OpenSSL asks for it at a terminal
     try:
         context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile, lambda: password)

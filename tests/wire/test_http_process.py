@@ -321,13 +321,16 @@ def test_https(certificate: tuple[Path, Path]) -> None:
             httpx.get(plain)
 
 
-def test_web_socket_over_tls(certificate: tuple[Path, Path]) -> None:
+def test_web_socket_over_tls_whose_client_offers_more_than_there_is(certificate: tuple[Path, Path]) -> None:
     key, cert = certificate
     with serving(Echo, http=HttpOptions(ssl_keyfile=str(key), ssl_certfile=str(cert))) as served:
         trusting = ssl.create_default_context(cafile=str(cert))
+        trusting.set_alpn_protocols(["h2", "http/1.1"])
         with connect(served.mesh.url.replace("https", "wss") + "/ws", ssl=trusting) as socket:
             socket.send("hello")
             assert socket.recv() == "wss hello"
+            assert isinstance(socket.socket, ssl.SSLSocket)
+            assert socket.socket.selected_alpn_protocol() == "http/1.1"
 
 
 def test_certificate_that_cannot_be_used_is_refused_by_name(certificate: tuple[Path, Path], tmp_path: Path) -> None:
