@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from meshserve.core.actions import Action
 from meshserve.core.gangs import fitting, units
 from meshserve.core.scene import Scene
@@ -17,6 +19,8 @@ def migrate(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, t
     if want is None or want.deleting:
         return deployment, ()
     leaves_at = leaving(deployment, scene)
+    if not leaves_at and not any(one.phase is Phase.MIGRATING for one in deployment.replicas.values()):
+        return deployment, ()
     changed: dict[str, SeenReplica] = {}
     for tag, replica in deployment.replicas.items():
         if replica.phase is Phase.READY and tag in leaves_at:
@@ -39,11 +43,11 @@ def migrate(deployment: SeenDeployment, scene: Scene) -> tuple[SeenDeployment, t
     return deployment, ()
 
 
-def leaving(deployment: SeenDeployment, scene: Scene) -> dict[str, float]:
+def leaving(deployment: SeenDeployment, scene: Scene) -> Mapping[str, float]:
     """When a replica, or another one of its gang, loses its node: by tag, for those on nodes that go away."""
-    nodes = {node_id: node.leaves_at for node_id, node in scene.nodes.items() if node.leaves_at}
+    nodes = scene.leaves_at
     if not nodes:
-        return {}
+        return nodes
     found: dict[str, float] = {}
     for unit in units(deployment.replicas.values()):
         times = [nodes[one.process.node_id] for one in unit if one.process is not None and one.process.node_id in nodes]

@@ -56,6 +56,7 @@ def plan_parts(
         now=now,
         new_id=new_id,
         nodes=seen.cluster.nodes,
+        leaves_at={node_id: node.leaves_at for node_id, node in seen.cluster.nodes.items() if node.leaves_at},
         resources=seen.cluster.resources,
         crowding=lambda: _crowding(seen),
         publish_at=seen.began_at + RECOVERY_S,

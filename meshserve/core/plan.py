@@ -187,6 +187,8 @@ def _forgets(desired: Desired, seen: Seen, parts: Parts) -> tuple[frozenset[tupl
             leaving = (*application.dropped, *(application.spec.deployments if application.deleting else ()))
             if all(spec.id not in parts.all or parts.all[spec.id].over for spec in leaving):
                 forgetting.add((name, application.generation))
+    if forgetting == seen.forgetting:
+        return seen.forgetting, ()
     return frozenset(forgetting), tuple(Forget(*one) for one in sorted(forgetting - seen.forgetting))
 
 
@@ -199,4 +201,6 @@ def _leaves(
         one = name, application.generation
         if application.former_prefixes and (one in seen.leaving or statuses[name].state is ApplicationState.RUNNING):
             leaving.add(one)
+    if leaving == seen.leaving:
+        return seen.leaving, ()
     return frozenset(leaving), tuple(LeavePrefixes(*one, LINGER_S) for one in sorted(leaving - seen.leaving))

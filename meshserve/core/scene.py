@@ -20,6 +20,7 @@ class Scene:
         now: on the controller's monotonic clock.
         new_id: makes a replica's tag, unique for the life of the mesh.
         nodes: the machines, by id.
+        leaves_at: when machines go away: those that do.
         resources: of the cluster, for messages.
         crowding: how many replicas of all deployments each node has; asked only when scaling down.
         slow_s: see `Seen`.
@@ -32,6 +33,7 @@ class Scene:
     now: float
     new_id: Callable[[], str]
     nodes: Mapping[str, SeenNode]
+    leaves_at: Mapping[str, float]
     resources: Resources
     crowding: Callable[[], Mapping[str, int]]
     publish_at: float

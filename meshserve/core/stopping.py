@@ -48,6 +48,8 @@ def stop_each(
     deployment: SeenDeployment, replicas: list[SeenReplica], scene: Scene
 ) -> tuple[SeenDeployment, tuple[Action, ...]]:
     """Stops some replicas of a deployment, and the rest of their gangs."""
+    if not replicas:
+        return deployment, ()
     changed: dict[str, SeenReplica] = {}
     actions: list[Action] = []
     for replica in with_gangs(deployment, replicas):

@@ -41,15 +41,19 @@ def waiting_text(deployment: SeenDeployment, resources: Resources, now: float, s
         return ""
     parts = [_failures(deployment), actors_text(deployment)]
     states: dict[str, int] = {}
+    ready, oldest = 0, now
     for replica in deployment.replicas.values():
-        if (doing := _DOING.get(replica.phase)) is not None:
+        if replica.phase is Phase.READY:
+            ready += 1
+        elif (doing := _DOING.get(replica.phase)) is not None:
             states[doing] = states.get(doing, 0) + 1
+            oldest = min(oldest, replica.since)
     if states:
-        ready = sum(replica.phase is Phase.READY for replica in deployment.replicas.values())
         waits = ", ".join(f"{count} {doing}" for doing, count in states.items())
         parts.append(f"{ready} of {want.count} replicas are ready; waiting: {waits}.")
-    parts.append(_slow_process(deployment, want.spec.options, resources, now, slow_s))
-    parts.append(_slow_constructor(deployment, now, slow_s))
+    if oldest + min(SHORTAGE_S, slow_s) <= now:
+        parts.append(_slow_process(deployment, want.spec.options, resources, now, slow_s))
+        parts.append(_slow_constructor(deployment, now, slow_s))
     return " ".join(part for part in parts if part)
 
 

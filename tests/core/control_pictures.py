@@ -55,10 +55,12 @@ def ready(want: DesiredDeployment, number: int, first: int = 0) -> list[SeenRepl
 def scene(now: float = 100.0, nodes: Mapping[str, SeenNode] | None = None, **changes: Any) -> Scene:
     """Surroundings in which nothing is special."""
     tags = count()
+    nodes = nodes or {"n0": SeenNode("n0", is_head=True)}
     plain = Scene(
         now=now,
         new_id=lambda: f"new{next(tags)}",
-        nodes=nodes or {"n0": SeenNode("n0", is_head=True)},
+        nodes=nodes,
+        leaves_at={node_id: node.leaves_at for node_id, node in nodes.items() if node.leaves_at},
         resources=Resources(),
         crowding=dict,
         publish_at=0.0,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from meshserve.core import actions as ac
 from meshserve.core import events as ev
 from meshserve.model.ids import ActorId, DeploymentId
-from sim.fakes import Answer, FakeActor, twin
+from meshserve.model.replace import replace
+from sim.fakes import Answer, FakeActor
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -23,7 +24,7 @@ class Actors:
     def fork(self) -> Actors:
         """The same actors, with a future of their own."""
         fork = Actors()
-        fork.all = {one.id: twin(one) for one in self.all.values()}
+        fork.all = dict(self.all)
         return fork
 
     def perform(self, world: World, action: ac.StartActor | ac.FindActor | ac.CheckActor | ac.KillActor) -> None:
@@ -41,14 +42,17 @@ class Actors:
     def die(self, world: World, actor: FakeActor) -> None:
         """An actor ends by itself."""
         if actor.alive:
-            actor.alive = actor.ready = False
+            self.change(actor, alive=False, ready=False)
             if actor.watched:
                 _tell(world, 0.1, ev.ActorDied(actor.id))
 
     def unwatch(self) -> None:
         """The controller that watched them is gone."""
-        for actor in self.all.values():
-            actor.watched = False
+        self.all = {actor_id: replace(actor, watched=False) for actor_id, actor in self.all.items()}
+
+    def change(self, actor: FakeActor, **changes: bool) -> None:
+        """Something of an actor becomes different."""
+        self.all[actor.id] = replace(actor, **changes)
 
 
 def _tell(world: World, mean_s: float, event: ev.ActorEvent) -> None:
@@ -71,7 +75,7 @@ def _start(world: World, action: ac.StartActor) -> None:
 def _constructed(world: World, actor_id: ActorId, answer: Answer, well: bool) -> None:
     actor = world.actors.all[actor_id]
     if actor.alive:
-        actor.alive = actor.ready = well
+        world.actors.change(actor, alive=well, ready=well)
         world.give(answer)
 
 
@@ -89,7 +93,7 @@ def _found(world: World, actor_id: ActorId, life: int) -> None:
     actor = world.actors.all[actor_id]
     if life != world.life:
         return
-    actor.watched = actor.alive
+    world.actors.change(actor, watched=actor.alive)
     if not actor.alive:
         world.post(ev.ActorDied(actor_id))
     elif actor.ready:
@@ -115,7 +119,7 @@ def _killed(world: World, actor_id: ActorId, answer: Answer) -> None:
     actor = world.actors.all[actor_id]
     if answer.life != world.life:
         world.actors.die(world, actor)  # the next controller may have found it alive
-    actor.alive = actor.ready = False
+    world.actors.change(world.actors.all[actor_id], alive=False, ready=False)
     world.give(answer)
 
 

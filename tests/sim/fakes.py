@@ -10,6 +10,7 @@ from meshserve.model.control import ReplicaRank
 from meshserve.model.gang import GangContext
 from meshserve.model.ids import ActorId, ReplicaId
 from meshserve.model.options import DEFAULTS, DeploymentOptions
+from meshserve.model.replace import record
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ class Faults:
     life_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What a controller will hear, if it still runs then.
 
@@ -49,7 +50,7 @@ class Answer:
         return f"{type(self.event).__name__} {subject} to controller {self.life}{late}"
 
 
-@dataclass
+@record
 class FakeReplica:
     """One process of a replica.
 
@@ -83,7 +84,7 @@ class FakeReplica:
     gang: GangContext | None = None
 
 
-@dataclass
+@record
 class FakeProxy:
     """One proxy."""
 
@@ -91,7 +92,7 @@ class FakeProxy:
     routes: tuple[int, int] = (0, 0)
 
 
-@dataclass
+@record
 class FakeActor:
     """One actor that replicas share.
 

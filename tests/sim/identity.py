@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from enum import Enum
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from meshserve.core.seen import Seen
+from meshserve.core.seen import Seen, SeenDeployment
+from meshserve.model.ids import DeploymentId, ReplicaId
 from meshserve.model.targets import DeploymentTargets, RouteTable
-from sim.world import World
+from sim.world import Happening, World
 
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 """Types whose values stand for themselves."""
@@ -33,59 +35,84 @@ class Identities:
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
-        self._known: dict[int, tuple[Any, int]] = {}
-        self._fields: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
+        self._known: dict[int, int] = {}
+        self._kept: list[Any] = []
+        self._listings: dict[type, Callable[[Any], Iterable[Any]]] = {}
 
     def of_world(self, world: World) -> int:
         """The same for worlds with the same future, in whatever way each came about."""
-        real = [*world.replicas.values(), *world.proxies.values(), *world.actors.all.values()]
-        under_way = sorted(
-            (due, happens.__name__, self._all(arguments)) for due, _, happens, arguments in world.under_way
+        known = world.seen.deployments
+        # Nobody hears anything new from a process that is dead and of which the controller does not know any more.
+        replicas = [one for one in world.replicas.values() if one.alive or _is_known(one.id, known)]
+        real = (*replicas, *world.proxies.values(), *world.actors.all.values(), *world.nodes.values())
+        return self._number(
+            (
+                world.now,
+                world.life,
+                world.stored,
+                *self._all((world.desired, world.seen, *world.published.values())),
+                *self._all(real),
+                *sorted([self._known.get(id(one)) or self._of_happening(one) for one in world.under_way]),
+                *world.groups.items(),
+            )
         )
-        parts = (
-            world.now,
-            world.life,
-            world.stored,
-            self._all((world.desired, world.seen, *world.nodes.values(), *world.published.values())),
-            tuple([self._all(vars(one).values()) for one in real]),
-            tuple(under_way),
-            tuple(world.groups.items()),
-        )
-        return self._number(parts)
+
+    def _of_happening(self, happening: Happening) -> int:
+        """Without its place among those of one instant: what may happen, happens in any order."""
+        due, _, happens, arguments = happening
+        return self._remember(happening, self._number((due, happens, *self._all(arguments))))
 
     def _of_value(self, value: Any) -> int:
         """The same for equal values that are never edited; below zero, unlike most numbers that are values."""
-        known = self._known.get(id(value))
-        if known is not None:
-            return known[1]
-        number = self._number((type(value), self._parts(value)))
-        self._known[id(value)] = value, number  # with the value, so that its id stays its own
+        kind = type(value)
+        parts = (self._listings.get(kind) or self._listing_of(kind))(value)
+        return self._remember(value, self._number((kind, *self._all(parts))))
+
+    def _remember(self, value: Any, number: int) -> int:
+        self._known[id(value)] = number
+        self._kept.append(value)  # so that its id stays its own
         return number
 
-    def _all(self, values: Iterable[Any]) -> tuple[Any, ...]:
-        return tuple([value if type(value) in _PLAIN else self._of_value(value) for value in values])
+    def _all(self, values: Iterable[Any]) -> list[Any]:
+        known = self._known
+        return [value if type(value) in _PLAIN else known.get(id(value)) or self._of_value(value) for value in values]
 
-    def _parts(self, value: Any) -> tuple[Any, ...]:
-        if isinstance(value, Enum):
-            return (value.name,)
-        if isinstance(value, Mapping):
-            return self._all(part for item in value.items() for part in item)
-        if isinstance(value, (tuple, list)):
-            return self._all(value)
-        if isinstance(value, (set, frozenset)):
-            return tuple(sorted(self._all(value)))
-        return self._all(self._fields_of(type(value))(value))
-
-    def _fields_of(self, kind: type) -> Callable[[Any], tuple[Any, ...]]:
-        if kind not in self._fields:
+    def _listing_of(self, kind: type) -> Callable[[Any], Iterable[Any]]:
+        """What lists the parts of values of a type."""
+        listing: Callable[[Any], Iterable[Any]]
+        if issubclass(kind, Enum):
+            listing = _name
+        elif issubclass(kind, Mapping):
+            listing = _items
+        elif issubclass(kind, (tuple, list)):
+            listing = tuple
+        elif issubclass(kind, (set, frozenset)):
+            listing = self._sorted
+        else:
             left_out = _LEFT_OUT.get(kind, frozenset())
-            self._fields[kind] = _getter([field.name for field in fields(kind) if field.name not in left_out])
-        return self._fields[kind]
+            listing = _getter([field.name for field in fields(kind) if field.name not in left_out])
+        self._listings[kind] = listing
+        return listing
 
-    def _number(self, form: Any) -> int:
+    def _sorted(self, values: Iterable[Any]) -> list[Any]:
+        return sorted(self._all(values))
+
+    def _number(self, form: tuple[Any, ...]) -> int:
         return self._numbers.setdefault(form, -1 - len(self._numbers))
 
 
-def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+def _is_known(replica: ReplicaId, deployments: Mapping[DeploymentId, SeenDeployment]) -> bool:
+    return replica.deployment in deployments and replica.tag in deployments[replica.deployment].replicas
+
+
+def _items(value: Mapping[Any, Any]) -> Iterable[Any]:
+    return chain.from_iterable(value.items())
+
+
+def _getter(names: list[str]) -> Callable[[Any], Iterable[Any]]:
     get = attrgetter(*names) if names else lambda value: ()
     return get if len(names) != 1 else lambda value: (get(value),)
+
+
+def _name(value: Enum) -> Iterable[Any]:
+    return (value.name,)

@@ -42,12 +42,13 @@ class Scope:
 def apply(version: str = "v1", count: int = 2, called: bool = False, **options: Any) -> Operation:
     """The application is set, with one deployment or with another one that it calls."""
 
+    given = DeploymentOptions(num_replicas=count, **options)
+    uses = (CALLED,) if called else ()
+    deployments = [DeploymentSpec(INGRESS, version, given, uses=uses)]
+    deployments += [DeploymentSpec(one, version, given) for one in uses]
+    app = ApplicationSpec("a", tuple(deployments), "in", f"/{options.get('user_config')}")
+
     def operation(world: ExploredWorld) -> None:
-        given = DeploymentOptions(num_replicas=count, **options)
-        uses = (CALLED,) if called else ()
-        deployments = [DeploymentSpec(INGRESS, version, given, uses=uses)]
-        deployments += [DeploymentSpec(one, version, given) for one in uses]
-        app = ApplicationSpec("a", tuple(deployments), "in", f"/{options.get('user_config')}")
         world.asked_for.add("a")
         world.want(lambda desired: desire.set_applications(desired, (app,), world.now))
 

@@ -43,8 +43,8 @@ def test_laws_hold_wherever_a_small_mesh_can_get_to():
 
 def test_the_shortest_history_that_breaks_a_law_is_told():
     def vanish(world):
-        for replica in world.replicas.values():
-            replica.alive = replica.watched = False
+        for replica in world.alive():
+            world.change(replica, alive=False, watched=False)
 
     scope = Scope("rest", scale(2), apply(), menu={"all processes vanish unseen": vanish, **SCOPES[0].menu})
     with pytest.raises(LawBroken, match="0 processes, 2 wanted") as broken:

@@ -98,9 +98,7 @@ class World:
     def fork(self) -> World:
         """The same world, with a future of its own. What has been decided is never edited and need not be copied."""
         fork = twin(self)
-        fork.replicas = {one.id: twin(one) for one in self.replicas.values()}
-        fork.proxies = {node_id: twin(one) for node_id, one in self.proxies.items()}
-        fork.actors = self.actors.fork()
+        fork.replicas, fork.proxies, fork.actors = dict(self.replicas), dict(self.proxies), self.actors.fork()
         fork.groups, fork.nodes = dict(self.groups), dict(self.nodes)
         fork.asked_for, fork.bad_versions, fork.log = set(self.asked_for), set(self.bad_versions), list(self.log)
         fork.under_way, fork._inbox = list(self.under_way), list(self._inbox)
@@ -201,8 +199,7 @@ class World:
         self.life += 1
         self._inbox.clear()
         self._planned = None
-        for replica in self.replicas.values():
-            replica.watched = False
+        self.replicas = {tag: replace(replica, watched=False) for tag, replica in self.replicas.items()}
         self.actors.unwatch()
         self.seen = Seen(epoch=self.life, began_at=self.now)
         self.plan = Plan(self.desired, self.seen, wake_at=self.now)
@@ -244,6 +241,11 @@ class World:
         free = float(self.room - len(self.alive()))
         return ev.NodesSeen(tuple(self.nodes.values()), Resources({"CPU": float(self.room)}, {"CPU": free}))
 
+    def change(self, replica: FakeReplica, **changes: Any) -> FakeReplica:
+        """Something of a process becomes different."""
+        self.replicas[replica.id] = changed = replace(replica, **changes)
+        return changed
+
     def alive(self, deployment: DeploymentId | None = None) -> list[FakeReplica]:
         """Processes that exist, of one deployment or of all."""
         return [
@@ -279,7 +281,7 @@ class World:
             return
         if self.chance(self.faults.launch_fails):
             # The process may live although its start was reported as failed.
-            replica.alive = self.chance(0.3)
+            self.change(replica, alive=self.chance(0.3))
             self.at(self.soon(), World.give, Answer(life, ev.ReplicaFailed(replica_id, "no process")))
             return
         process = Process(f"{replica.id}:1", replica.node_id, self.nodes[replica.node_id].node_ip, 1)
@@ -306,7 +308,7 @@ class World:
     def _listen(self, replica_id: ReplicaId, answer: Answer) -> None:
         replica = self.replicas[replica_id]
         if replica.alive:
-            replica.listening = True
+            self.change(replica, listening=True)
             self.give(answer)
 
     def _end_of_life(self, replica_id: ReplicaId) -> None:
@@ -316,7 +318,7 @@ class World:
     def die(self, replica: FakeReplica) -> None:
         """A process ends by itself."""
         if replica.alive:
-            replica.alive = replica.ready = False
+            self.change(replica, alive=False, ready=False)
             if replica.watched:
                 self.at(self.soon(0.1), World.give, self.answer(ev.ReplicaDied(replica.id)))
 
@@ -325,44 +327,43 @@ class World:
         replica = self.replicas[action.replica]
         ready = self.answer(ev.ReplicaReady(replica.id, Introduction(route_patterns=(action.want.spec.code_version,))))
         failed = self.answer(ev.ReplicaFailed(replica.id, "ValueError: the constructor raised"))
-        begun, replica.outcomes = replica.outcomes, (*replica.outcomes, (ready, failed))
+        begun, replica = replica.outcomes, self.change(replica, outcomes=(*replica.outcomes, (ready, failed)))
         if replica.constructed is not None:
             self._tell_outcome(replica)
         elif not begun:
-            replica.code_version, replica.options = action.want.spec.code_version, action.want.spec.options
-            replica.rank, replica.route_prefix = action.rank, action.want.route_prefix
+            want = action.want
+            made_of = {"code_version": want.spec.code_version, "options": want.spec.options}
+            self.change(replica, rank=action.rank, route_prefix=want.route_prefix, **made_of)
             self.at(self.soon(1.0), World._construct, replica.id)
 
     def _construct(self, replica_id: ReplicaId) -> None:
         replica = self.replicas[replica_id]
         fails = replica.code_version in self.bad_versions or self.chance(self.faults.constructor_fails)
-        replica.constructed, replica.ready = not fails, replica.alive and not fails
-        self._tell_outcome(replica)
+        self._tell_outcome(self.change(replica, constructed=not fails, ready=replica.alive and not fails))
 
     def _tell_outcome(self, replica: FakeReplica) -> None:
         """Answers all who asked."""
-        outcomes, replica.outcomes = replica.outcomes, ()
-        for ready, failed in outcomes if replica.alive else ():
+        self.change(replica, outcomes=())
+        for ready, failed in replica.outcomes if replica.alive else ():
             self.give(ready if replica.constructed else failed)
 
     def _reconfigure(self, action: ac.ReconfigureReplica) -> None:
         replica = self.replicas[action.replica]
         if self.chance(self.faults.reconfigure_fails):
             event: ev.Event = ev.ReplicaReconfigureFailed(replica.id, "ValueError: reconfigure raised")
-            replica.refused = True
+            self.change(replica, refused=True)
         else:
             event = ev.ReplicaReconfigured(replica.id)
-            replica.options, replica.rank = action.options, action.rank
-            replica.route_prefix = action.route_prefix
+            self.change(replica, options=action.options, rank=action.rank, route_prefix=action.route_prefix)
         self.at(self.soon(0.2), World.give, self.answer(event))
 
     def _check(self, action: ac.CheckReplica) -> None:
         replica = self.replicas[action.replica]
         if not replica.alive or replica.ill or self.chance(self.faults.check_fails):
-            replica.strikes += 1
+            self.change(replica, strikes=replica.strikes + 1)
             event: ev.Event = ev.ReplicaUnhealthy(replica.id, "it did not answer")
         else:
-            replica.strikes = 0
+            self.change(replica, strikes=0)
             event = ev.ReplicaHealthy(replica.id, Report())
         self.at(self.soon(0.1), World.give, self.answer(event))
 
@@ -375,7 +376,7 @@ class World:
         if not replica.alive or not replica.listening:
             self.give(Answer(life, ev.ReplicaLost(replica.id)))
             return
-        replica.watched = replica.watched or life == self.life
+        replica = self.change(replica, watched=replica.watched or life == self.life)
         described = ev.ReplicaDescribed(
             replica.id,
             Process(f"{replica.id}:1", replica.node_id, "", 1),
@@ -392,13 +393,12 @@ class World:
         self.give(Answer(life, described))
 
     def _drain(self, action: ac.DrainReplica) -> None:
-        replica = self.replicas[action.replica]
-        replica.draining, replica.ended_in = True, self.life
+        self.change(self.replicas[action.replica], draining=True, ended_in=self.life)
         takes_s = min(action.wait_loop_s + self.soon(2.0), action.timeout_s)
-        self.at(takes_s, World.give, self.answer(ev.ReplicaDrained(replica.id)))
+        self.at(takes_s, World.give, self.answer(ev.ReplicaDrained(action.replica)))
 
     def _kill(self, action: ac.KillReplica) -> None:
-        self.replicas[action.replica].ended_in = self.life
+        self.change(self.replicas[action.replica], ended_in=self.life)
         if self.chance(self.faults.lost_answer):
             return  # it shows no effect, and nobody says so
         self.at(self.soon(0.2), World._killed, action.replica, self.answer(ev.ReplicaDied(action.replica)))
@@ -407,7 +407,7 @@ class World:
         replica = self.replicas[replica_id]
         if answer.life != self.life:
             self.die(replica)  # the next controller may have found it alive: it hears of its death as of any other
-        replica.alive = replica.ready = False
+        self.change(self.replicas[replica_id], alive=False, ready=False)
         self.give(answer)
 
     def _remove_gang(self, action: ac.RemoveGang) -> None:
@@ -445,8 +445,8 @@ class World:
         self.at(self.soon(0.1), World.give, self.answer(ev.ProxyDied(action.node_id)))
 
     def _tell_proxies(self) -> None:
-        for proxy in self.proxies.values():
-            proxy.routes = self.routes.version if self.routes else (0, 0)
+        routes = self.routes.version if self.routes else (0, 0)
+        self.proxies = {node_id: replace(proxy, routes=routes) for node_id, proxy in self.proxies.items()}
 
     def _record_failure(self, action: ac.RecordFailure) -> None:
         self.desired = desire.set_failure(self.desired, action.deployment, action.version, action.message)
