@@ -15,17 +15,19 @@ from dashboard_mesh import HOSTILE, NODE, DashboardMesh, Figures, add_shop, dash
 from replicas import on_io
 
 from meshserve.model.notice import Notice
-from meshserve.proxy import dashboard
+from meshserve.proxy import dashboard, notice_board
 from meshserve.proxy.discovery import SMALL_REPLICAS, Discovery
 from meshserve.proxy.notice_board import ALIKE
 from meshserve.proxy.options import HttpOptions
+from meshserve.telemetry.notices import Notices
 from meshserve.v1 import proxy_control_pb2, proxy_control_pb2_grpc
 
 
 @pytest.fixture(autouse=True)
-def never_cached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look of a test is a look at the mesh."""
+def a_mesh_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look of a test is a look at its mesh, and what other tests have logged in this process is not part of it."""
     monkeypatch.setattr(dashboard, "FRESH_S", 0.0)
+    monkeypatch.setattr(notice_board, "NOTICES", Notices())
 
 
 def free_port() -> int:
