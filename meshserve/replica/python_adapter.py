@@ -16,7 +16,7 @@ from meshserve.replica.running import Running
 from meshserve.replica.user_code import UserCode
 from meshserve.routing.response import interop
 from meshserve.rpc.attachments import attachments
-from meshserve.rpc.lending import decoded_apart, is_fixed, lend, references_to, settled, settled_apart
+from meshserve.rpc.lending import decoded_apart, is_fixed, is_of_bytes, lend, references_to, settled, settled_apart
 from meshserve.rpc.segments import segment_pool
 from meshserve.settings import SHARED_FROM_BYTES
 from meshserve.wire.buffers import APART_FROM_BYTES
@@ -158,6 +158,8 @@ async def _encoded_apart(value: Any, references: int, store: Store | None) -> Pa
     if type(lent) is not BorrowedPayload:
         return lent
     if lent.size_bytes - len(lent.body) >= APART_FROM_BYTES and len(lent.body) < SHARED_FROM_BYTES:
+        if is_of_bytes(lent):
+            return await settled_apart(lent, store)
         del lent  # it refers to what shall be referred to by nobody else
         if is_fixed(value, references):
             return await settled_apart(encode_value(value, lend), store)

@@ -22,7 +22,8 @@ from typing import Any
 from meshserve.model.call import BorrowedPayload, Payload
 from meshserve.rpc.segments import segment_pool
 from meshserve.wire.buffers import APART_FROM_BYTES
-from meshserve.wire.values import Store, decode_value, is_copied_by_reading, is_plain, owned
+from meshserve.wire.parts import is_copied_by_reading
+from meshserve.wire.values import Store, decode_value, is_plain, owned
 
 threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="meshserve-copy")
 """Two, so that one huge value does not hold up another process's worth of large ones. No more, and these for reading as
@@ -43,6 +44,11 @@ def settled(payload: Payload, store: Store | None = None) -> Payload:
     if type(payload) is not BorrowedPayload:
         return payload
     return (store or segment_pool().store)(payload) or owned(payload)
+
+
+def is_of_bytes(payload: BorrowedPayload) -> bool:
+    """Whether all that is lent are `bytes`, which nobody can change."""
+    return all(type(memoryview(buffer).obj) is bytes for buffer in payload.buffers)
 
 
 def in_loop() -> bool:
@@ -66,13 +72,11 @@ _ALONE = _references_to_one()
 def is_fixed(value: object, references: int) -> bool:
     """Whether a large value stays as it is while it is copied: nobody can change it, or nobody else has it.
 
-    Said of `bytes` and numpy arrays, and of dicts, lists, tuples and dataclasses of such and of plain values.
+    Said of numpy arrays, and of dicts, lists, tuples and dataclasses of such and of plain values.
 
     Args:
         references: to the value, from `references_to`. None that its encoded form has on parts of it.
     """
-    if type(value) is bytes:
-        return len(value) >= APART_FROM_BYTES
     if references != _ALONE:
         return False
     if _is_array(value):

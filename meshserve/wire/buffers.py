@@ -80,15 +80,17 @@ def bytes_of(buffer: Any) -> bytes:
     if view.nbytes < APART_FROM_BYTES:
         return view.tobytes()
     made: bytes = _new_bytes(None, view.nbytes)  # not filled yet, which nobody else can see
-    address = address_of(made)
-    _use_large_pages(address, view.nbytes)
-    ctypes.memmove(address, address_of(view), view.nbytes)
+    in_large_pages(made)
+    ctypes.memmove(address_of(made), address_of(view), view.nbytes)
     return made
 
 
-def _use_large_pages(address: int, size_bytes: int) -> None:
-    """Has memory that is not touched yet come in large pages: half the time of a first copy is spent on small ones."""
-    if _madvise is not None:
+def in_large_pages(target: bytes | memoryview) -> None:
+    """Has memory for something large, not touched yet, come in large pages: half the time of a first copy goes into
+    small ones."""
+    size_bytes = len(target)
+    if _madvise is not None and size_bytes >= APART_FROM_BYTES:
+        address = address_of(target)
         begin = -(-address // _LARGE_PAGE_BYTES) * _LARGE_PAGE_BYTES
         end = (address + size_bytes) // _LARGE_PAGE_BYTES * _LARGE_PAGE_BYTES
         _madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_HUGEPAGE)

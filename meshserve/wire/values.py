@@ -3,15 +3,14 @@
 Three picklers, from cheap to able. Arguments made of plain builtins need no care and go straight through C. Everything
 else goes through C as well, but with a look at each instance, class and function: what is defined in `__main__` or
 inside a function cannot be imported at the other end, so the value is then pickled again by cloudpickle, which
-carries such code by value. Buffers (numpy arrays, bytearrays, Arrow) leave the stream as they are and are not copied
-into it.
+carries such code by value. Buffers (numpy arrays, Arrow) leave the stream as they are and are not copied into it, nor
+are large `bytes` and texts (`wire.parts`).
 
 A buffer that arrives is `bytes`: arrays built on it are read-only, as with Ray's object store.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
 import threading
 from collections.abc import Callable, Sequence
@@ -23,7 +22,8 @@ import cloudpickle
 
 from meshserve.model.call import Encoding, Payload, SharedPayload
 from meshserve.settings import SHARED_FROM_BYTES
-from meshserve.wire.buffers import APART_FROM_BYTES, bytes_of
+from meshserve.wire.buffers import bytes_of
+from meshserve.wire.parts import Stream, body_of
 
 Store = Callable[[Payload], Payload | None]
 """Copies a large value to where others can read it; None when there is no room."""
@@ -87,30 +87,14 @@ def encode_value(value: Any, store: Store | None = None) -> Payload:
     Raises:
         TypeError: it cannot be pickled; the message names the part that cannot.
     """
-    return encode_plain_value(value) or _encode_any(_apart(value), store)
+    return encode_plain_value(value) or _encode_any(value, store)
 
 
 def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], store: Store | None = None) -> Payload:
     """Pickles the arguments of a call; as `encode_value`."""
     if not kwargs and all_plain(tuple([arg for arg in args if type(arg) is not Hole])):
         return encode_plain(args)
-    return _encode_any((tuple(map(_apart, args)), {name: _apart(value) for name, value in kwargs.items()}), store)
-
-
-class _Apart:
-    """Large bytes, which pickle would copy into its stream, as a buffer; read again they are bytes."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return bytes_of, (pickle.PickleBuffer(self._data),)
-
-
-def _apart(value: Any) -> Any:
-    return _Apart(value) if type(value) is bytes and len(value) >= SHARED_FROM_BYTES else value
+    return _encode_any((args, kwargs), store)
 
 
 def _encode_any(value: Any, store: Store | None) -> Payload:
@@ -124,21 +108,23 @@ def _encode_any(value: Any, store: Store | None) -> Payload:
         buffers.append(raw)
         return False
 
-    stream = io.BytesIO()
+    stream = Stream()
     try:
         _ImportablePickler(stream, 5, buffer_callback=keep).dump(value)
-        return _snapshot(stream.getvalue(), buffers, store)
+        return _snapshot(stream.parts, buffers, store)
     except Exception:  # noqa: BLE001 - whatever the fast way cannot do, the able one tries and reports
         buffers.clear()
+        stream.parts.clear()
     try:
-        body = cloudpickle.dumps(value, protocol=5, buffer_callback=keep)
+        cloudpickle.Pickler(stream, protocol=5, buffer_callback=keep).dump(value)
     except Exception as error:
         raise TypeError(f"cannot send {_describe(value)}: {error}. Send plain data, or make it picklable.") from error
-    return _snapshot(body, buffers, store)
+    return _snapshot(stream.parts, buffers, store)
 
 
-def _snapshot(body: bytes, buffers: list[memoryview], store: Store | None) -> Payload:
+def _snapshot(parts: Sequence[bytes | bytearray], buffers: list[memoryview], store: Store | None) -> Payload:
     """The payload, with copies of what the sender may change as soon as it is sent."""
+    body, buffers = body_of(parts, buffers)
     if store is not None and len(body) + sum(buffer.nbytes for buffer in buffers) >= SHARED_FROM_BYTES:
         stored = store(Payload(body, Encoding.PICKLE, buffers))
         if stored is not None:
@@ -170,13 +156,6 @@ def _describe(value: Any) -> str:
             return _describe(part)
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
-
-
-def is_copied_by_reading(payload: Payload) -> bool:
-    """Whether `decode_value` takes long for it: large `bytes` are copied, where arrays are read in place."""
-    if not payload.buffers or payload.size_bytes < APART_FROM_BYTES:
-        return False
-    return bytes_of.__name__.encode() in payload.body
 
 
 def decode_value(payload: Payload) -> Any:

@@ -60,6 +60,10 @@ class Model:
     async def ones_inside(self, count: int) -> dict[str, object]:
         return {"name": "model", "layers": [1.5, (np.ones(count, dtype=np.uint8), "ones")]}
 
+    async def text_inside(self, count: int) -> dict[str, object]:
+        self.kept = [b"a" * count]
+        return {"kept": self.kept, "text": "b" * count}
+
     async def own(self) -> np.ndarray:
         return self.array
 
@@ -172,9 +176,10 @@ async def test_large_bytes_are_read_on_the_threads_for_that(served: DeploymentHa
     assert reader.startswith("meshserve-copy")
     reader, loop = await served.thread_of.remote(bytes(10), Witness())
     assert reader == loop
-    data, witness = await served.echo.remote(bytes(LARGE), Witness())
-    mine = threading.current_thread().name
-    assert data == bytes(LARGE) and witness.thread == mine, "within a container they are in the stream"
+    inside, witness = await served.echo.remote({"a": [bytes(LARGE)]}, Witness())
+    assert inside == {"a": [bytes(LARGE)]} and witness.thread.startswith("meshserve-copy")
+    _, witness = await served.echo.remote(bytes(10), Witness())
+    assert witness.thread == threading.current_thread().name
 
 
 async def test_a_result_that_its_replica_goes_on_to_change_is_as_it_was_returned(served: DeploymentHandle) -> None:
@@ -208,10 +213,7 @@ def test_only_what_nobody_else_can_change_is_copied_later() -> None:
     del view
     references = lending.references_to(array)
     assert lending.is_fixed(array, references)
-    data, small, other = bytes(LARGE), np.ones(10), bytearray(LARGE)
-    also = data
-    references = lending.references_to(also)
-    assert lending.is_fixed(also, references), "bytes never change"
+    small, other = np.ones(10), bytearray(LARGE)
     references = lending.references_to(small)
     assert not lending.is_fixed(small, references) and not lending.is_fixed(other, references)
 
@@ -220,11 +222,13 @@ async def test_a_replicas_loop_goes_on_while_its_result_is_copied(
     served: DeploymentHandle, copies_held: threading.Event
 ) -> None:
     result, inside = served.ones.remote(LARGE), served.ones_inside.remote(LARGE)
-    await until(lambda: lending.threads._work_queue.qsize() == 2)
+    data = served.text_inside.remote(LARGE)
+    await until(lambda: lending.threads._work_queue.qsize() == 3)
     assert await served.remote() == "called"
     copies_held.set()
     assert (await result).sum() == LARGE
     assert (await inside)["layers"][1][0].sum() == LARGE
+    assert await data == {"kept": [b"a" * LARGE], "text": "b" * LARGE}
 
 
 @dataclass
@@ -280,6 +284,32 @@ def test_a_lent_payload_refers_to_its_senders_memory_until_it_is_settled() -> No
     here = lending.settled(lent, lambda payload: None)
     array[:] = 8
     assert decode_value(here)[0] == 7 and decode_value(lending.settled(lent))[0] == 8
+
+
+class Owner:
+    """Not to be imported by name where `__module__` says so, and so pickled by value."""
+
+    def __init__(self, owned: object) -> None:
+        self.owned = owned
+
+
+@pytest.mark.parametrize("module", [__name__, "__main__"])
+def test_what_is_large_inside_is_lent_and_read_as_the_same_object(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Owner, "__module__", module)
+    data, array = bytes(range(256)) * (LARGE >> 8), np.arange(LARGE)
+    shared = [data, "é" * LARGE, bytearray(data), array, "small"]
+    lent = encode_value({"a": shared, "b": Owner(shared), "c": data}, lending.lend)
+    assert len(lent.body) < 2000 and any(memoryview(buffer).obj is data for buffer in lent.buffers)
+    read = decode_value(lent)
+    assert read["a"][:3] == shared[:3] and (read["a"][3] == array).all() and read["a"][4] == "small"
+    assert read["b"].owned is read["a"] and read["c"] is read["a"][0]
+
+
+def test_a_bytearray_is_as_it_was_when_it_was_sent() -> None:
+    array = bytearray(LARGE)
+    lent = encode_value([array], lending.lend)
+    array[:] = b"changed and shorter"
+    assert decode_value(lent) == [bytearray(LARGE)]
 
 
 def test_bytes_of_any_size_are_what_their_buffer_was() -> None:
