@@ -143,8 +143,8 @@ def _shown(deployment: SeenDeployment, scene: Scene) -> DeploymentStatus:
 
 
 def _wake_at(deployment: SeenDeployment, scene: Scene) -> float:
-    want = deployment.want
-    times = [text_changes_at(deployment, scene.now, scene.slow_s), actors_wake_at(deployment, scene.now)]
+    want, now = deployment.want, scene.now
+    times = [_FOREVER, text_changes_at(deployment, now, scene.slow_s), actors_wake_at(deployment, now)]
     leaves_at = leaving(deployment, scene)
     for replica in deployment.replicas.values():
         if replica.phase in STOPPING:
@@ -158,4 +158,4 @@ def _wake_at(deployment: SeenDeployment, scene: Scene) -> float:
             times.append(scene.publish_at)
     if want is not None and not want.deleting and not deployment.attempts.given_up:
         times.append(retry_at(deployment))
-    return min((time for time in times if time > scene.now), default=_FOREVER)
+    return min([time for time in times if time > now])

@@ -15,6 +15,8 @@ from meshserve.settings import SLOW_STARTUP_S
 SHORTAGE_S = 2.0
 """A replica that waits so long for its process gets told which resource is short."""
 
+_FOREVER = float("inf")
+
 _DOING = {
     Phase.LAUNCHING: "for a process",
     Phase.LAUNCHED: "for a process",
@@ -128,13 +130,12 @@ def _listed(amounts: Mapping[str, float]) -> str:
 
 def text_changes_at(deployment: SeenDeployment, now: float, slow_s: float = SLOW_STARTUP_S) -> float:
     """When the text will say something new although nothing has happened."""
-    times = [float("inf")]
+    times = [_FOREVER]
     for replica in deployment.replicas.values():
-        if replica.phase not in (Phase.LAUNCHING, Phase.INITIALIZING):
-            continue
-        if replica.phase is Phase.LAUNCHING and (shortage_at := replica.since + SHORTAGE_S) > now:
-            times.append(shortage_at)
-        periods = max((now - replica.since) // slow_s, 0)
-        mark = replica.since + periods * slow_s
-        times.append(mark if mark > now else mark + slow_s)
+        if replica.phase is Phase.LAUNCHING or replica.phase is Phase.INITIALIZING:
+            since = replica.since
+            if replica.phase is Phase.LAUNCHING and since + SHORTAGE_S > now:
+                times.append(since + SHORTAGE_S)
+            mark = since + max((now - since) // slow_s, 0) * slow_s
+            times.append(mark if mark > now else mark + slow_s)
     return min(times)

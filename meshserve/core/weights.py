@@ -39,6 +39,10 @@ _IN_PLACE = (
 
 _OF_ACTORS = tuple(field.name for field in fields(ActorOptions) if field.name != "class_pickle")
 
+_MOST_DIGESTS = 1_000
+_DIGESTS: dict[int, tuple[DeploymentOptions, str]] = {}
+"""Of the actors of options, by the options' id; they are asked for several times whenever a deployment is planned."""
+
 
 def build_version(code_version: str, options: DeploymentOptions) -> str:
     """Names what a process is made of: two replicas with the same one differ at most in what `Reconfigure` changes."""
@@ -54,8 +58,14 @@ def actors_version(version: str, options: DeploymentOptions) -> str:
     """
     if not options.deployment_actors:
         return ""
-    environment = options.ray_actor_options.get("runtime_env")
-    return f"{version.rpartition('-')[0]}-{_digest([environment, *map(_made_of, options.deployment_actors)])}"
+    known = _DIGESTS.get(id(options))
+    if known is None or known[0] is not options:
+        if len(_DIGESTS) >= _MOST_DIGESTS:
+            _DIGESTS.clear()
+        environment = options.ray_actor_options.get("runtime_env")
+        known = options, _digest([environment, *map(_made_of, options.deployment_actors)])
+        _DIGESTS[id(options)] = known
+    return f"{version.rpartition('-')[0]}-{known[1]}"
 
 
 def _made_of(actor: ActorOptions) -> list[Any]:

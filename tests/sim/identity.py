@@ -22,6 +22,9 @@ from sim.world import Happening, World
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 """Types whose values stand for themselves."""
 
+_PLAIN_NAMES = frozenset({"str", "bytes", "int", "float", "bool"})
+"""What fields of such types are declared to be."""
+
 _LEFT_OUT: dict[type, frozenset[str]] = {
     Seen: frozenset({"number", "epoch"}),
     DeploymentTargets: frozenset({"version"}),
@@ -37,7 +40,7 @@ class Identities:
         self._numbers: dict[Any, int] = {}
         self._known: dict[int, int] = {}
         self._kept: list[Any] = []
-        self._listings: dict[type, Callable[[Any], Iterable[Any]]] = {}
+        self._forms: dict[type, Callable[[Any], Iterable[Any]]] = {}
 
     def of_world(self, world: World) -> int:
         """The same for worlds with the same future, in whatever way each came about."""
@@ -65,8 +68,7 @@ class Identities:
     def _of_value(self, value: Any) -> int:
         """The same for equal values that are never edited; below zero, unlike most numbers that are values."""
         kind = type(value)
-        parts = (self._listings.get(kind) or self._listing_of(kind))(value)
-        return self._remember(value, self._number((kind, *self._all(parts))))
+        return self._remember(value, self._number((kind, *(self._forms.get(kind) or self._form_of(kind))(value))))
 
     def _remember(self, value: Any, number: int) -> int:
         self._known[id(value)] = number
@@ -77,25 +79,35 @@ class Identities:
         known = self._known
         return [value if type(value) in _PLAIN else known.get(id(value)) or self._of_value(value) for value in values]
 
-    def _listing_of(self, kind: type) -> Callable[[Any], Iterable[Any]]:
-        """What lists the parts of values of a type."""
-        listing: Callable[[Any], Iterable[Any]]
+    def _form_of(self, kind: type) -> Callable[[Any], Iterable[Any]]:
+        """What makes of a value of this type plain values and numbers that tell it from others."""
+        form: Callable[[Any], Iterable[Any]]
         if issubclass(kind, Enum):
-            listing = _name
+            form = _name
         elif issubclass(kind, Mapping):
-            listing = _items
+            form = self._items
         elif issubclass(kind, (tuple, list)):
-            listing = tuple
+            form = self._all
         elif issubclass(kind, (set, frozenset)):
-            listing = self._sorted
+            form = self._sorted
         else:
-            left_out = _LEFT_OUT.get(kind, frozenset())
-            listing = _getter([field.name for field in fields(kind) if field.name not in left_out])
-        self._listings[kind] = listing
-        return listing
+            form = self._form_of_record(kind)
+        self._forms[kind] = form
+        return form
+
+    def _items(self, value: Mapping[Any, Any]) -> Iterable[Any]:
+        return self._all(chain.from_iterable(value.items()))
 
     def _sorted(self, values: Iterable[Any]) -> list[Any]:
         return sorted(self._all(values))
+
+    def _form_of_record(self, kind: type) -> Callable[[Any], Iterable[Any]]:
+        """Fields that are declared to be plain are not looked at one by one."""
+        left_out = _LEFT_OUT.get(kind, frozenset())
+        told = [field for field in fields(kind) if field.name not in left_out]
+        plain = _getter([field.name for field in told if field.type in _PLAIN_NAMES])
+        others = _getter([field.name for field in told if field.type not in _PLAIN_NAMES])
+        return lambda value: (*plain(value), *self._all(others(value)))
 
     def _number(self, form: tuple[Any, ...]) -> int:
         return self._numbers.setdefault(form, -1 - len(self._numbers))
@@ -103,10 +115,6 @@ class Identities:
 
 def _is_known(replica: ReplicaId, deployments: Mapping[DeploymentId, SeenDeployment]) -> bool:
     return replica.deployment in deployments and replica.tag in deployments[replica.deployment].replicas
-
-
-def _items(value: Mapping[Any, Any]) -> Iterable[Any]:
-    return chain.from_iterable(value.items())
 
 
 def _getter(names: list[str]) -> Callable[[Any], Iterable[Any]]:
