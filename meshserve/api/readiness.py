@@ -27,6 +27,27 @@ class Readiness:
     waiting: tuple[tuple[str, str], ...] = ()
 
 
+class News:
+    """What there is to say of states as they change: nothing twice in a row, and of a long message, whose traceback
+    stays the same while its replicas come and go, the lines that are new."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[str, str], ...] = ()
+        self._told: set[tuple[str, str]] = set()
+
+    def of(self, state: Readiness) -> list[tuple[str, str]]:
+        """Who waits for what, where that is new."""
+        news = [(who, self._untold(who, what)) for who, what in state.waiting if (who, what) not in self._last]
+        self._last = state.waiting
+        return [(who, what) for who, what in news if what]
+
+    def _untold(self, who: str, what: str) -> str:
+        first, *rest = what.splitlines() or [""]
+        untold = [line for line in rest if (who, line) not in self._told]
+        self._told.update((who, line) for line in rest)
+        return "\n".join([first, *untold]) if untold or not rest else ""
+
+
 def readiness(
     mesh: MeshOverview, names: Collection[str], generation: int, with_ingress: bool, waited_s: float
 ) -> Readiness:

@@ -20,7 +20,7 @@ from meshserve.api.ingress_options import HTTPOptions, ProxyLocation, gRPCOption
 from meshserve.api.legacy_start import check_legacy
 from meshserve.api.logging_config import LoggingConfig
 from meshserve.api.mesh import START_TIMEOUT_S, connect, ensure_mesh, proxy_options, shut_down
-from meshserve.api.readiness import Readiness
+from meshserve.api.readiness import News, Readiness
 from meshserve.api.urls import http_url
 from meshserve.api.waiting import until_gone, until_serving
 from meshserve.errors import DeploymentFailedError
@@ -208,15 +208,13 @@ class _WaitingLog:
 
     def __init__(self) -> None:
         self._speaks_at = time.monotonic() + SILENCE_S
-        self._said: tuple[tuple[str, str], ...] = ()
+        self._news = News()
 
     def __call__(self, now: Readiness) -> None:
         if time.monotonic() < self._speaks_at:
             return
-        for who, what in now.waiting:
-            if (who, what) not in self._said:
-                logger.info("Waiting for %s: %s", who, what)
-        self._said = now.waiting
+        for who, what in self._news.of(now):
+            logger.info("Waiting for %s: %s", who, what)
 
 
 def _announce(specs: Sequence[ApplicationSpec], mesh: MeshOverview, scheme: str) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol, Self, TextIO
 from rich.console import Console
 from rich.markup import escape
 
-from meshserve.api.readiness import Readiness
+from meshserve.api.readiness import News, Readiness
 
 
 class Progress(Protocol):
@@ -39,7 +39,7 @@ class PlainProgress:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._said: frozenset[str] = frozenset()
+        self._news = News()
 
     def __enter__(self) -> Self:
         return self
@@ -53,11 +53,8 @@ class PlainProgress:
 
     def waiting(self, readiness: Readiness) -> None:
         """See `Progress`; what was said already is not repeated."""
-        lines = [f"Waiting for {who}: {what}" for who, what in readiness.waiting]
-        for line in lines:
-            if line not in self._said:
-                self.say(line)
-        self._said = frozenset(lines)
+        for who, what in self._news.of(readiness):
+            self.say(f"Waiting for {who}: {what}")
 
     def say(self, text: str) -> None:
         """See `Progress`."""

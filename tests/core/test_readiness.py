@@ -1,6 +1,6 @@
 """When `run` returns, when it gives up, and what it says meanwhile."""
 
-from meshserve.api.readiness import INGRESS_GRACE_S, readiness
+from meshserve.api.readiness import INGRESS_GRACE_S, News, Readiness, readiness
 from meshserve.model.overview import ApplicationOverview, DeploymentOverview, MeshOverview, ProxyOverview
 
 HEALTHY = ProxyOverview("node", "HEALTHY", "127.0.0.1:8000")
@@ -71,3 +71,21 @@ def test_an_ingress_that_stays_broken_fails_the_wait() -> None:
 
     assert now.waiting == (("ingress", "port 8000 is taken."),)
     assert later.failure == "The ingress cannot be brought up: port 8000 is taken."
+
+
+def test_news_are_told_once_and_a_traceback_not_again_with_every_change_around_it():
+    news = News()
+    single = Readiness(waiting=(("a", "0 of 1"),))
+    assert [news.of(single), news.of(single), news.of(Readiness()), news.of(single)] == [
+        [("a", "0 of 1")],
+        [],
+        [],
+        [("a", "0 of 1")],
+    ]
+
+    def failing(attempts: int, tail: str) -> Readiness:
+        return Readiness(waiting=(("a", f"{attempts} more.\nTraceback:\n  line 1\n{tail}"),))
+
+    assert news.of(failing(2, "for a process")) == [("a", "2 more.\nTraceback:\n  line 1\nfor a process")]
+    assert news.of(failing(1, "for the constructor")) == [("a", "1 more.\nfor the constructor")]
+    assert news.of(failing(1, "for a process")) == []
