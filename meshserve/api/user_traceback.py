@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 
 import meshserve
 
@@ -14,7 +14,7 @@ _EXAMPLES = str(Path(meshserve.__file__).parent / "examples")
 
 def users_part(trace: TracebackType | None) -> TracebackType | None:
     """A traceback from the first frame of user code on; None when there is none."""
-    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
+    while trace is not None and _is_machinery(trace.tb_frame.f_code):
         trace = trace.tb_next
     return trace
 
@@ -31,6 +31,9 @@ def users_text(error: BaseException) -> str:
     return "\nThe cause of:\n\n".join(reversed(told)).strip()
 
 
-def _is_machinery(filename: str) -> bool:
+def _is_machinery(code: CodeType) -> bool:
+    filename = code.co_filename
+    if (filename, code.co_name) == ("<string>", "__init__"):  # the constructor of a dataclass
+        return True
     inside = filename.startswith(_OURS) and not filename.startswith(_EXAMPLES)
     return inside or "importlib" in filename or filename.startswith("<frozen")

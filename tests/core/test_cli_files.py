@@ -241,3 +241,34 @@ def test_changes_are_told_by_application_and_field():
         "- x is deleted",
         "Ignored, since the mesh runs already with other ones: http.port.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("meshserve.examples.quickstrat:app", "Did you mean 'meshserve.examples.quickstart'?"),
+        ("meshserve.examples.quickstart:aap", "has no attribute 'aap'. Did you mean 'app'?"),
+        (
+            "meshserve.examples.quickstart",
+            "is a module: name something in it, as in 'meshserve.examples.quickstart:app'",
+        ),
+        ("meshserve/examples/quickstart.py", "as in 'meshserve.examples.quickstart:app'"),
+        ("./quickstart.py:app", "as in 'quickstart:app'"),
+        ("quickstart.py", "as in 'quickstart:app'"),
+        ("application_of_files:app", "Did you mean 'applications_of_files'?"),
+        ("nowhere", "is not an import path: write 'package.module.name' or 'package.module:name'"),
+    ],
+)
+def test_a_mistyped_import_path_is_answered_with_what_was_meant_and_no_traceback(folder, target, said):
+    result = CliRunner().invoke(main, ["run", target])
+    assert result.exit_code == 1
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_module_that_cannot_be_imported_is_told_with_the_line_that_fails(folder):
+    (folder / "needs_more.py").write_text("import no_such_package\n")
+    result = CliRunner().invoke(main, ["run", "needs_more:app"])
+    assert result.exit_code == 1
+    assert "import no_such_package" in result.output
+    assert "run_jobs.py" not in result.output
