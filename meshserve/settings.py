@@ -85,6 +85,8 @@ class Settings:
         user_code_apart: user code has a loop and a thread of its own; else it shares the I/O loop, which saves four
             changes of thread a call and lets code that blocks keep everything waiting. Read by replicas.
         pack_replicas: fill machines one after the other with replicas; else they are spread. Read by the controller.
+        prefer_same_node: proxies prefer replicas on their node. Read by proxies.
+        prefer_same_zone: callers prefer replicas in their availability zone. Read by every caller.
         actor_check_period_s: how often the health of shared actors is checked. Read by the controller, as the next two.
         actor_check_timeout_s: how long an answer may take.
         actor_strikes: after so many failures in a row such an actor is made anew.
@@ -110,6 +112,8 @@ class Settings:
     slow_startup_s: float = SLOW_STARTUP_S
     user_code_apart: bool = True
     pack_replicas: bool = False
+    prefer_same_node: bool = True
+    prefer_same_zone: bool = True
     actor_check_period_s: float = 10.0
     actor_check_timeout_s: float = 30.0
     actor_strikes: int = 3
@@ -143,6 +147,8 @@ class Settings:
             slow_startup_s=float(environ.get("RAY_SERVE_SLOW_STARTUP_WARNING_S") or SLOW_STARTUP_S),
             user_code_apart=environ.get("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", comfort) == "1",
             pack_replicas=environ.get("RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY", "0") == "1",
+            prefer_same_node=environ.get("RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING", "1") == "1",
+            prefer_same_zone=environ.get("RAY_SERVE_PROXY_PREFER_LOCAL_AZ_ROUTING", "1") == "1",
             actor_check_period_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S", 10)),
             actor_check_timeout_s=float(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_TIMEOUT_S", 30)),
             actor_strikes=int(environ.get("RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_UNHEALTHY_THRESHOLD", 3)),

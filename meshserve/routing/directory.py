@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -25,11 +25,13 @@ from meshserve.model.control import ApplicationSpec
 from meshserve.model.ids import DeploymentId
 from meshserve.model.targets import DeploymentTargets, RouteTable
 from meshserve.routing.layers import caller_stack
+from meshserve.routing.open_replicas import SAME_NODE, SAME_ZONE
 from meshserve.routing.router import Router
 from meshserve.routing.service import Service, stack
 from meshserve.rpc.channel import internal_channel
 from meshserve.rpc.io_thread import LoopThread, io_thread
 from meshserve.rpc.token import token_metadata
+from meshserve.settings import Settings
 from meshserve.v1 import watch_pb2, watch_pb2_grpc
 from meshserve.wire.failures import failure_of
 from meshserve.wire.targets import routes_from_proto, targets_from_proto
@@ -108,6 +110,7 @@ class Directory:
                 time.monotonic,
                 self._rng,
                 self.io.spawn,
+                preferred=_preferred(self._role),
                 starved=self.nudge,
             )
             entry = self._entries[deployment] = _Entry(router, stack(caller_stack(), router))
@@ -262,6 +265,13 @@ class Directory:
         for entry in self._entries.values():
             await entry.router.close()
         self._entries.clear()
+
+
+def _preferred(role: str) -> Collection[int]:
+    """Which distances count in a process."""
+    settings = Settings.from_environment()
+    counts = {SAME_NODE: role != "proxy" or settings.prefer_same_node, SAME_ZONE: settings.prefer_same_zone}
+    return [distance for distance, wanted in counts.items() if wanted]
 
 
 _directory: Directory | None = None

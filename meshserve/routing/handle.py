@@ -78,7 +78,8 @@ _SERIALIZATIONS = frozenset({"request_serialization", "response_serialization"})
 _SERIALIZERS = ("cloudpickle", "pickle", "msgpack", "orjson", "noop")
 
 _ACCEPTED_FOR_COMPATIBILITY = _SERIALIZATIONS | {"_prefer_local_routing", "_by_reference"}
-"""Options of the peer that decide between its transports; there is one transport here, so they change nothing."""
+"""Options of the peer that decide between its transports; there is one transport here, so they change nothing.
+Nor does a wish for replicas nearby: these are preferred by every handle."""
 
 
 def _check_options(changes: Mapping[str, Any]) -> None:

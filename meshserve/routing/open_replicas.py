@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from meshserve.routing.replica import Replica
 
 SAME_NODE, SAME_ZONE, ELSEWHERE = range(3)
+
+NEAR = (SAME_NODE, SAME_ZONE)
 
 
 class OpenReplicas:
@@ -17,11 +19,13 @@ class OpenReplicas:
     Args:
         node_id: of this process.
         zone: its availability zone; empty for not known, then it is learned from replicas of this node.
+        preferred: which distances count; replicas at another one are taken for far ones.
     """
 
-    __slots__ = ("node_id", "tiers", "zone")
+    __slots__ = ("_preferred", "node_id", "tiers", "zone")
 
-    def __init__(self, node_id: str, zone: str = "") -> None:
+    def __init__(self, node_id: str, zone: str = "", preferred: Collection[int] = NEAR) -> None:
+        self._preferred = preferred
         self.node_id = node_id
         self.zone = zone
         self.tiers: tuple[list[Replica], list[Replica], list[Replica]] = ([], [], [])
@@ -62,9 +66,10 @@ class OpenReplicas:
     def distance(self, replica: Replica) -> int:
         """How far away a replica is: one of the three above."""
         target = replica.target
-        if target.node_id == self.node_id:
+        if target.node_id == self.node_id and SAME_NODE in self._preferred:
             return SAME_NODE
-        return SAME_ZONE if self.zone and target.availability_zone == self.zone else ELSEWHERE
+        in_zone = self.zone and target.availability_zone == self.zone
+        return SAME_ZONE if in_zone and SAME_ZONE in self._preferred else ELSEWHERE
 
     def all(self) -> list[Replica]:
         """Every replica that has room, near ones first."""

@@ -13,7 +13,7 @@ Single-threaded: everything here runs on the I/O thread.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from meshserve.routing.fleet import Fleet
 from meshserve.routing.flight import Flight, Stage
 from meshserve.routing.line import Line
 from meshserve.routing.link import Link
-from meshserve.routing.open_replicas import OpenReplicas
+from meshserve.routing.open_replicas import NEAR, OpenReplicas
 from meshserve.routing.replica import Replica
 from meshserve.routing.service import Reply, ReplyStream
 from meshserve.routing.session import Session, SessionOwner
@@ -59,6 +59,7 @@ class Router:
         rng: chance.
         spawn: starts a task that someone owns.
         zone: the availability zone of this process, empty for not known.
+        preferred: which distances count, of those in `open_replicas`.
         connect: opens a session; None for the real one.
         starved: told when a call waits and there is no replica.
 
@@ -76,6 +77,7 @@ class Router:
         spawn: Spawn,
         *,
         zone: str = "",
+        preferred: Collection[int] = NEAR,
         connect: Connect | None = None,
         starved: Callable[[], None] | None = None,
     ) -> None:
@@ -89,7 +91,7 @@ class Router:
         self._standing = Standing(deployment)
         self._arrivals = 0
         self._line = Line()
-        self.fleet = Fleet(OpenReplicas(node_id, zone), self._open_session, now)
+        self.fleet = Fleet(OpenReplicas(node_id, zone, preferred), self._open_session, now)
         self.chooser: Chooser = make_chooser(RouterOptions(), self, self.fleet.open, now, rng)
         self._doubting = Alarm(self._doubt)
         self._reconsidering = Alarm(self.pump)

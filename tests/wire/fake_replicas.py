@@ -18,6 +18,7 @@ from meshserve.model.options import DeploymentOptions, RouterOptions
 from meshserve.model.targets import DeploymentTargets, ReplicaTarget
 from meshserve.replica.admission import Admission
 from meshserve.routing.flight import Flight, Stage
+from meshserve.routing.open_replicas import NEAR
 from meshserve.routing.router import Router
 from meshserve.v1 import replica_pb2
 
@@ -185,6 +186,7 @@ class FakeMesh:
         kwargs: dict[str, Any] | None = None,
         node_id: str = "node",
         seed: int = 1,
+        preferred: Sequence[int] = NEAR,
         **options: Any,
     ) -> None:
         self.replicas = {replica.target.tag: replica for replica in replicas}
@@ -201,6 +203,7 @@ class FakeMesh:
                 loop.time,
                 Random(seed * 1000 + number),
                 loop.create_task,
+                preferred=preferred,
                 connect=lambda target, owner: FakeSession(self.replicas[target.tag], owner),  # type: ignore[arg-type,return-value]
             )
             for number in range(routers)

@@ -12,6 +12,7 @@ from virtual_time import in_virtual_time
 
 from meshserve.errors import DeploymentUnavailableError
 from meshserve.model.failure import FailureKind
+from meshserve.routing.open_replicas import SAME_ZONE
 from meshserve.routing.policies import check_policy, policy_name
 from meshserve.routing.service import CallFailed
 
@@ -179,6 +180,20 @@ async def test_a_replica_that_comes_to_this_node_is_preferred_and_tells_the_zone
     replies = [mesh.router.unary(call(f"after-{number}")) for number in range(10)]
     await asyncio.gather(*replies)
     assert "after-0" in here.seen and all(f"after-{number}" in zone.seen for number in range(1, 10))
+
+
+@in_virtual_time
+async def test_distances_that_do_not_count_are_not_looked_at() -> None:
+    async def seen(*preferred: int) -> set[str]:
+        here = FakeReplica("here", limit=100, node_id="node", zone="z1")
+        zone = FakeReplica("zone", limit=100, node_id="other", zone="z1")
+        far = FakeReplica("far", limit=100, node_id="else", zone="z2")
+        mesh = FakeMesh([far, zone, here], preferred=preferred)
+        await asyncio.gather(*(mesh.router.unary(call(str(number))) for number in range(60)))
+        return {tag_of(mesh, str(number)) for number in range(60)}
+
+    assert await seen(SAME_ZONE) == {"here", "zone"}
+    assert await seen() == {"here", "zone", "far"}
 
 
 # -- models ----------------------------------------------------------------------------------------------------------
