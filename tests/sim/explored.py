@@ -60,7 +60,7 @@ class ExploredWorld(SteadyWorld):
         """Whether everything that was set off has come to an end."""
         if self.plan.over:
             return not self.ready()
-        ill = any(replica.alive and replica.ill for replica in self.replicas.values())
+        ill = any(one.alive and (one.ill or one.strikes) for one in self.replicas.values())
         return not (self.under_way or self.plan.wake_at <= self.now or ill or unsettled(self))
 
     def happen(self, happenings: list[Happening]) -> None:

@@ -228,6 +228,7 @@ class Explorer:
             world: to which it happens; not edited.
         """
         self.explored.histories += 1
+        path = set[int]()
         before, world = world, world.fork()
         for _ in range(LONGEST):
             turns = world.turns
@@ -237,11 +238,14 @@ class Explorer:
             known = identity in self._seen
             if deviations_left:
                 self._pass(Place(before, branch, world))
+            if identity in path:
+                raise LawBroken(f"it goes round in circles\n{branch.history()}")
             if known:
                 return
             self._seen.add(identity)
+            path.add(identity)
             if world.is_at_rest():
-                branch.judge(check_gone if world.plan.over else check_converged, world)
+                branch.judge(check_gone if world.plan.over else partial(check_converged, gives_up=True), world)
                 return
             branch = Branch(world.now, Step(plainly(world)), branch)
             if deviations_left:

@@ -19,7 +19,9 @@ from meshserve.model.options import DeploymentOptions
 from meshserve.model.status import ApplicationState, DeploymentState, Trigger
 from meshserve.model.targets import DeploymentTargets, RouteTable
 from sim.actor_laws import are_there, check_actors_converged, kept_for_its_replicas, started_after_its_actors
+from sim.attempt_laws import check_attempts, forgotten_when_gone, started_after_a_while
 from sim.gang_laws import check_gangs, check_groups, check_started_whole, has_failed, larger_gang, loses_a_node
+from sim.heard_laws import heard_is_known
 from sim.world import World
 
 CHOSEN = ("", "its node goes away")
@@ -47,15 +49,18 @@ def check_laws(world: World, before: Plan, now: Plan) -> None:
     moved = bool(machines) and now.seen.cluster.nodes is not machines
     if turn % REST_EVERY == 0 or moved:
         _is_at_rest(world, now, (now, None) if turn % FRESH_EVERY == 0 or moved else (now,))
+    heard_is_known(world)
     for deployment in now.seen.deployments.values():
         # Only what changed: a replica that is alive and ready stays ready, the others look at nothing else.
-        if deployment is not before.seen.deployments.get(deployment.id):
+        was = before.seen.deployments.get(deployment.id)
+        if deployment is not was:
             _targets_are_ready(world, deployment)
             _what_must_go_goes(deployment)
             well = _is_well(deployment)
             _ranks_are_unique(deployment, well)
             _healthy_is_true(deployment, well)
             check_gangs(deployment)
+            check_attempts(deployment, was, well)
     for targets in now.targets:
         _unknown_is_not_withdrawn(world, now, targets)
     _running_is_true(world, now)
@@ -106,7 +111,8 @@ def _targets_are_ready(world: World, deployment: SeenDeployment) -> None:
         assert replica.ready or not replica.alive, f"{replica.id} is published and not ready"
         seen = deployment.replicas.get(target.tag)
         if targets is deployment.published:
-            assert replica.ended_in != world.life, f"{replica.id} was told to end and is published"
+            told = replica.ended_in == world.life or (replica.alive and replica.draining)
+            assert not told, f"{replica.id} was told to end and is published"
             assert seen is not None and seen.phase in SERVING, f"{replica.id} is published and {seen}"
 
 
@@ -244,7 +250,8 @@ LAWS_OF_ACTIONS: dict[type[Any], tuple[Callable[[World, Plan, Any], None], ...]]
     ac.ReconfigureReplica: (_told_one_thing_at_a_time,),
     ac.KillReplica: (_drained_before_killed,),
     ac.DrainReplica: (_callers_end_first, _unhealthy_thrice),
-    ac.StartReplica: (started_after_its_actors,),
+    ac.StartReplica: (started_after_its_actors, started_after_a_while),
+    ac.Forget: (forgotten_when_gone,),
     ac.KillActor: (kept_for_its_replicas,),
 }
 """Laws about one action: each with the kind that it is about."""
@@ -279,7 +286,8 @@ def _never_too_few(world: World, now: Plan) -> None:
             continue
         deployment = now.seen.deployments[deployment_id]
         options = want.spec.options
-        may_miss = _away_in_rollout(options, want.count) if deployment.attempts.rolling and may_dip else 0
+        rolling = deployment.attempts.rolling and not deployment.attempts.given_up
+        may_miss = _away_in_rollout(options, want.count) if rolling and may_dip else 0
         may_miss += larger_gang(deployment, options)
         serving, floor = len(_in_service(deployment)), want.count - may_miss
         assert serving >= floor, f"{deployment_id}: {serving} serve, {floor} is the least"
@@ -315,19 +323,29 @@ def _versions_rise(before: Plan, now: Plan) -> None:
         assert targets.version[1] > before.seen.number or targets.version[0] > before.seen.epoch
 
 
-def check_converged(world: World) -> None:
-    """Without faults everything wanted is there, nothing else is, and it is said so, of the newest generation."""
+def check_converged(world: World, gives_up: bool = False) -> None:
+    """Without faults everything wanted is there, nothing else is, and it is said so, of the newest generation.
+
+    Args:
+        gives_up: there were faults, so a version may have been given up for them.
+    """
+    bad = {
+        deployment_id
+        for deployment_id, want in world.desired.deployments.items()
+        if want.spec.code_version in world.bad_versions
+        or (gives_up and world.seen.deployments[deployment_id].attempts.given_up)
+    }
     assert world.desired.applications.keys() == world.asked_for, f"{sorted(world.asked_for)} were asked for"
     for name, application in world.desired.applications.items():
         status = world.seen.applications[name]
         assert not application.deleting, f"{name} never went away"
         assert status.generation == application.generation, f"{name}: generation {application.generation} unreported"
-        bad = any(spec.code_version in world.bad_versions for spec in application.spec.deployments)
-        assert bad or status.state is ApplicationState.RUNNING, f"{name} is {status}"
-        assert bad or not application.former_prefixes, f"{name} is still reached by {application.former_prefixes}"
+        well = bad.isdisjoint(spec.id for spec in application.spec.deployments)
+        assert not well or status.state is ApplicationState.RUNNING, f"{name} is {status}"
+        assert not well or not application.former_prefixes, f"{name} is still reached by {application.former_prefixes}"
     for deployment_id, want in world.desired.deployments.items():
         deployment = world.seen.deployments[deployment_id]
-        if want.spec.code_version not in world.bad_versions:
+        if deployment_id not in bad:
             assert deployment.status.state is DeploymentState.HEALTHY, f"{deployment_id} is {deployment.status}"
             alive = len(world.alive(deployment_id))
             assert alive == want.count, f"{deployment_id}: {alive} processes, {want.count} wanted"

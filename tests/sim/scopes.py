@@ -85,11 +85,18 @@ def leave(world: ExploredWorld) -> None:
         world.leave(staying[0].node_id, 300.0)
 
 
+def leave_a_gap(world: ExploredWorld) -> None:
+    """The first replica dies and is not wanted any more, so the other one has to take its rank."""
+    world.die(world.alive()[0])
+    scale(1)(world)
+
+
 def _menu(**options: Any) -> dict[str, Operation]:
+    bad = {**options, "max_constructor_retry_count": 1}
     return {
         "set v1": apply(**options),
         "set v2": apply("v2", **options),
-        "set a version that cannot start": apply(BAD, max_constructor_retry_count=1, **options),
+        "set a version that cannot start": apply(BAD, **bad),
         "set v1 with other options": apply(user_config=1, **options),
         "scale to 1": scale(1),
         "scale to 3": scale(3),
@@ -98,7 +105,7 @@ def _menu(**options: Any) -> dict[str, Operation]:
     }
 
 
-_SURGE = {"max_surge_percent": 50}
+_SURGE = {"max_surge_percent": 50, "max_constructor_retry_count": 1}
 _GANG = {"gang_scheduling_config": GangOptions(2)}
 _SHARED = {"deployment_actors": (ActorOptions("x", "m:A"),)}
 _OTHER_SHARED = {"deployment_actors": (ActorOptions("x", "m:A", init_args=(1,)),)}
@@ -111,6 +118,7 @@ SCOPES = (
     Scope("an update that fails", apply(BAD, max_constructor_retry_count=1), apply(), menu=_menu()),
     Scope("new options", apply(user_config=1), apply(), menu=_menu()),
     Scope("fewer and more", scale(1), apply(), menu=_menu()),
+    Scope("a gap in the ranks", leave_a_gap, apply(), menu=_menu()),
     Scope("a deletion", delete, apply(count=1, called=True), menu=_menu(called=True)),
     Scope("a shutdown", shut_down, apply(called=True), menu={"shut down": shut_down}),
     Scope("a gang", apply("v2", **_GANG), apply(**_GANG), menu=_menu(**_GANG)),

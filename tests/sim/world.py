@@ -49,6 +49,7 @@ class World:
     Attributes:
         groups: placement groups of gangs, and how many places are reserved in each.
         under_way: what will happen, a heap.
+        news: what the controller heard last.
         dies_after: of the next plan with more actions than so many, the controller has the first performed and dies.
     """
 
@@ -90,10 +91,10 @@ class World:
         self.after_turn: Callable[[World, Plan, Plan], None] = lambda world, before, now: None
         self.log: list[str] = []
         self._planned: Plan | None = None
-        self._ids = 0
         self.under_way: list[Happening] = []
+        self.news: list[ev.Event] = []
         self._inbox: list[ev.Event] = []
-        self._sequence = 0
+        self._ids = self._sequence = 0
 
     def fork(self) -> World:
         """The same world, with a future of its own. What has been decided is never edited and need not be copied."""
@@ -165,9 +166,9 @@ class World:
     def turn(self) -> None:
         """One turn of the controller's loop: absorb, plan, publish, act."""
         self.turns += 1
-        for event in self._inbox:
+        self.news, self._inbox = self._inbox, []
+        for event in self.news:
             self.seen = fold(self.seen, event, self.now)
-        self._inbox.clear()
         before, self.heard = self.plan, self.seen
         self.plan = self._planned = plan(self.desired, self.seen, self.now, self.new_id, self._planned)
         self.seen = self.plan.seen
