@@ -2,8 +2,8 @@
 
 The decision is `core.autoscale`; this keeps its memory between ticks. It ticks once in a while, and at once when a
 call waits for a deployment without replicas. A report stands until its router sends another one or its stream ends:
-routers report changes only, so silence is no sign of death. User policies run in threads, one decision at a time for
-each deployment or application; when one fails, the target stays and the error is logged.
+routers report changes only, so silence is no sign of death. Each user policy has a thread, and makes one decision at a
+time; when one fails, the target stays and the error is logged.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from meshserve.controller.ledger import Ledger
 from meshserve.controller.loads import Loads, RouterLoad
+from meshserve.controller.policy_thread import PolicyThread
 from meshserve.controller.scaling_policies import PolicyName, in_wall_time, make_policy
 from meshserve.controller.tasks import Tasks
 from meshserve.core.autoscale import Bounds, ScalingPlan, ScalingState, plan_application, plan_replicas, scaling_context
@@ -56,6 +57,15 @@ HEARING_S = 3.0
 it takes no replica away."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """A user's policy, made in its thread and asked there."""
+
+    name: PolicyName
+    ask: Callable[..., Any]
+    thread: PolicyThread
+
+
 @dataclass(slots=True)
 class _Memory:
     """Of one deployment. `generation` tells when it was set anew: then `state` begins anew."""
@@ -91,7 +101,7 @@ class Autoscaler:
         self._clock = clock
         self._period_s = period_s
         self._memories: dict[DeploymentId, _Memory] = {}
-        self._policies: dict[str, tuple[PolicyName, Callable[..., Any]]] = {}
+        self._policies: dict[str, _Policy] = {}
         self._deciding: set[str] = set()
         self._tasks = Tasks()
         self._woken = asyncio.Event()
@@ -111,6 +121,8 @@ class Autoscaler:
                     pass  # time for a decision
         finally:
             await self._tasks.close()
+            for group in tuple(self._policies):
+                self._end_policy(group)
 
     # -- what is heard -------------------------------------------------------------------------------------------
 
@@ -154,7 +166,8 @@ class Autoscaler:
         groups: dict[str, dict[DeploymentId, AutoscalingOptions]] = {}
         for key, options in scaled.items():
             groups.setdefault(_group(desired, key), {})[key] = options
-        self._policies = {group: policy for group, policy in self._policies.items() if group in groups}
+        for group in self._policies.keys() - groups.keys() - self._deciding:
+            self._end_policy(group)
         for group, members in groups.items():
             if group not in self._deciding:
                 self._deciding.add(group)
@@ -182,21 +195,36 @@ class Autoscaler:
             of_app = json.loads(policy_json)
             kwargs, pickled = of_app.get("policy_kwargs", {}), of_app.get("policy_pickle", "")
             name = PolicyName.of(of_app["policy_function"], kwargs, paths, pickled)
-            policy = in_wall_time(await self._policy(group, name), time.time() - self._clock())
-            return await asyncio.to_thread(plan_application, contexts, states, policy)
+            policy = await self._policy(group, name)
+            return await policy.thread.call(plan_application, contexts, states, self._asking(policy))
         context = contexts[first]
         if not context.config.policy_function:
+            self._end_policy(group)
             return {first: plan_replicas(context, states[first])}
         config = context.config
         name = PolicyName.of(config.policy_function, config.policy_kwargs, paths, config.policy_pickle)
-        policy = in_wall_time(await self._policy(group, name), time.time() - self._clock())
-        return {first: await asyncio.to_thread(plan_replicas, context, states[first], policy)}
+        policy = await self._policy(group, name)
+        return {first: await policy.thread.call(plan_replicas, context, states[first], self._asking(policy))}
 
-    async def _policy(self, group: str, name: PolicyName) -> Callable[..., Any]:
+    async def _policy(self, group: str, name: PolicyName) -> _Policy:
         found = self._policies.get(group)
-        if found is None or found[0] != name:
-            found = self._policies[group] = name, await asyncio.to_thread(make_policy, name)
-        return found[1]
+        if found is None or found.name != name:
+            self._end_policy(group)
+            thread = PolicyThread(group)
+            try:
+                made = await thread.call(make_policy, name)
+            except BaseException:
+                thread.close()
+                raise
+            found = self._policies[group] = _Policy(name, made, thread)
+        return found
+
+    def _asking(self, policy: _Policy) -> Callable[..., Any]:
+        return in_wall_time(policy.ask, time.time() - self._clock())
+
+    def _end_policy(self, group: str) -> None:
+        if (policy := self._policies.pop(group, None)) is not None:
+            policy.thread.close()
 
     async def _follow(self, key: DeploymentId, plan: ScalingPlan, wanted: DesiredDeployment) -> None:
         if plan.target < wanted.count and self._clock() < self._hearing_until:

@@ -1,6 +1,8 @@
 """Autoscaling by a real controller over loopback: a router's reports become replicas."""
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -74,6 +76,23 @@ class OneMore:
     def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         self.asked = min(self.asked + 1, self.upto)
         return self.asked, {}
+
+
+class Counting:
+    """Begins a task when it is made, which counts, and wants what was counted."""
+
+    def __init__(self, upto: int) -> None:
+        self._counted = 0
+        self._task = asyncio.get_running_loop().create_task(self._count(upto))
+
+    async def _count(self, upto: int) -> None:
+        while self._counted < upto:
+            self._counted += 1
+            await asyncio.sleep(0)
+
+    def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
+        assert asyncio.get_running_loop() is self._task.get_loop()
+        return max(1, self._counted), {}
 
 
 def two_for_each_of_the_other(contexts: Any) -> tuple[dict[DeploymentId, float], None]:
@@ -220,6 +239,24 @@ async def test_a_policy_class_is_made_once_for_each_deployment_and_keeps_its_sta
         await until_running(mesh, 3)
         await mesh.apply(replace(scaled(**policy), name="other", deployments=elsewhere(scaled(**policy))))
         await mesh.wait(lambda status: running(status, "other") == 3)  # it began at 1 again
+
+
+async def test_a_policy_may_begin_tasks_and_decide_by_what_they_find():
+    async with local_mesh() as mesh:
+        await mesh.apply(scaled(policy_function=f"{__name__}:Counting", policy_kwargs={"upto": 3}))
+        await until_running(mesh, 3)
+
+
+async def test_a_policy_ends_when_nothing_is_scaled_by_it_any_more():
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("policy ")]
+
+    async with local_mesh() as mesh:
+        for end in (lambda: mesh.apply(scaled()), lambda: mesh.delete("app")):
+            await mesh.apply(scaled(policy_function=f"{__name__}:always_three"))
+            await until(lambda: threads() == [f"policy {MODEL}"])
+            await end()
+            await until(lambda: not threads())
 
 
 @pytest.mark.parametrize(
