@@ -41,6 +41,8 @@ class AutoscalingPolicy(Config):
         ValueError: the arguments are no JSON values.
     """
 
+    _older_names = {"name": "policy_function"}
+
     _other_fields = "ignore"
 
     policy_function: str | Callable[..., Any] = ""

@@ -96,6 +96,12 @@ def test_a_field_of_an_older_name_is_read_with_a_warning(older):
     assert made.autoscaling_config.target_ongoing_requests == 7
 
 
+def test_a_policy_function_is_also_read_by_its_older_name():
+    with pytest.warns(DeprecationWarning, match="is now called `policy_function`"):
+        read = AutoscalingConfig(policy={"name": "policies:mine"})
+    assert read.policy == AutoscalingPolicy("policies:mine")
+
+
 @pytest.mark.parametrize("kind", [AutoscalingConfig, AutoscalingPolicy, HTTPOptions, RequestRouterConfig, gRPCOptions])
 def test_a_field_of_another_release_is_left_out_with_a_warning(kind):
     with pytest.warns(UserWarning, match="ignores 'new_field'"):
