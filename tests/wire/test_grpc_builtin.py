@@ -16,6 +16,7 @@ from grpc_mesh import OTHER, SHAPES, GrpcMesh, detail, error_info, route
 from grpc_reflection.v1alpha import reflection_pb2
 from replicas import on_io
 
+from meshserve.generated import serve_pb2, serve_pb2_grpc
 from meshserve.v1 import application_pb2, generic_pb2
 from meshserve.v1.application_pb2_grpc import ApplicationServiceStub
 from meshserve.v1.generic_pb2_grpc import CallServiceStub
@@ -111,6 +112,10 @@ async def test_applications_are_listed_and_health_is_told_under_both_names():
         assert application_pb2.ListApplicationsResponse.FromString(await peer_list(b"")) == listed
         peer_health = mesh.channel.unary_unary("/ray.serve.RayServeAPIService/Healthz")
         assert await peer_health(b"") == b"\n\x07success"
+
+        ported = serve_pb2_grpc.RayServeAPIServiceStub(mesh.channel)
+        assert await ported.ListApplications(serve_pb2.ListApplicationsRequest()) == listed
+        assert (await ported.Healthz(serve_pb2.HealthzRequest())).message == "success"
 
 
 @on_io
