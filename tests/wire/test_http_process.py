@@ -327,10 +327,10 @@ def test_web_socket_over_tls_whose_client_offers_more_than_there_is(certificate:
         trusting = ssl.create_default_context(cafile=str(cert))
         trusting.set_alpn_protocols(["h2", "http/1.1"])
         with connect(served.mesh.url.replace("https", "wss") + "/ws", ssl=trusting) as socket:
-            socket.send("hello")
-            assert socket.recv() == "wss hello"
             assert isinstance(socket.socket, ssl.SSLSocket)
             assert socket.socket.selected_alpn_protocol() == "http/1.1"
+            socket.send("hello")
+            assert socket.recv() == "wss hello"
 
 
 def test_certificate_that_cannot_be_used_is_refused_by_name(certificate: tuple[Path, Path], tmp_path: Path) -> None:
