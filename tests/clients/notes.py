@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,11 @@ def _say_what_is_invalid(grpc_context: Any) -> None:
     outputs=[inference.Tensor("doubled", "FP32", [-1, 2]), inference.Tensor("shouted", "BYTES", [-1])],
 )
 class Doubling:
-    """A model for clients of the Open Inference Protocol."""
+    """A model for clients of the Open Inference Protocol, which has to think about negative numbers."""
 
     def infer(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        if (inputs["x"] < 0).any():
+            time.sleep(2)
         shouted = [word.decode().upper().encode() for word in inputs["words"]]
         return {"doubled": inputs["x"] * 2, "shouted": np.array(shouted, np.object_)}
 

@@ -80,7 +80,7 @@ def main() -> None:
         "no model": failure(lambda: client.infer("wide", inputs())),
         "wrong shape": failure(lambda: client.infer("model", inputs(ARRAY[:, :1]))),
         "wrong type": failure(lambda: client.infer("model", inputs(ARRAY.astype(np.int32), "INT32"))),
-        "late": failure(lambda: client.infer("model", inputs(), client_timeout=0.001)),
+        "late": failure(lambda: client.infer("model", inputs(-ARRAY), client_timeout=0.2)),
     }
     print(json.dumps(said))
 
